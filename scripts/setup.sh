@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# Installs what the build needs: Debian or Ubuntu packages, LibTorch from its CPU wheel and sentencepiece's source into a
+# cache outside the tree ($QUENCH_CACHE, default ~/.cache/quench). Idempotent, non-interactive. With Torch_DIR set
+# (<libtorch>/share/cmake/Torch), that LibTorch is used and none is fetched.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=third_party/versions.env
+source "$root/third_party/versions.env"
+cache=${QUENCH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/quench}
+say() { printf '== %s\n' "$*" >&2; }
+die() { printf 'setup.sh: %s\n' "$*" >&2; exit 1; }
+
+packages=(build-essential cmake ninja-build pkg-config ccache lld python3 python3-pip unzip clang-format shellcheck
+  nlohmann-json3-dev libspdlog-dev libcli11-dev libyaml-cpp-dev libicu-dev libjpeg62-turbo-dev libpng-dev zlib1g-dev
+  libgtest-dev libbenchmark-dev)
+missing_packages() {
+  for package in "${packages[@]}"; do
+    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || echo "$package"
+  done
+}
+
+if command -v apt-get >/dev/null; then
+  mapfile -t missing < <(missing_packages)
+  if ((${#missing[@]})); then
+    say "installing packages: ${missing[*]}"
+    as_root=()
+    if [ "$(id -u)" != 0 ]; then
+      command -v sudo >/dev/null || die "these packages are missing and need root to install: ${missing[*]}"
+      as_root=(sudo)
+    fi
+    # libjpeg62-turbo-dev is Debian's name; Ubuntu calls it libjpeg-turbo8-dev.
+    apt-cache show libjpeg62-turbo-dev >/dev/null 2>&1 || "${as_root[@]}" apt-get update -qq
+    apt-cache show libjpeg62-turbo-dev >/dev/null 2>&1 ||
+      missing=("${missing[@]/libjpeg62-turbo-dev/libjpeg-turbo8-dev}")
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+      "${missing[@]}" >/dev/null
+  fi
+else
+  say "no apt-get: install these yourself: ${packages[*]}"
+fi
+
+# fetch NAME FILE-PATTERN SHA256 PIP-ARGUMENTS...: a file from the package index into the cache, checked.
+fetch() {
+  local name=$1 pattern=$2 sum=$3
+  shift 3
+  mkdir -p "$cache/downloads"
+  say "fetching $name"
+  python3 -m pip download --quiet --no-deps --disable-pip-version-check -d "$cache/downloads" "$@" ||
+    die "$name could not be fetched"
+  fetched=$(find "$cache/downloads" -name "$pattern" | head -1)
+  [ -n "$fetched" ] || die "$name: the package index gave no $pattern"
+  echo "$sum  $fetched" | sha256sum --check --quiet - ||
+    die "$name: $fetched is not the file that third_party/versions.env names${4:+ }"
+}
+
+if [ -z "${Torch_DIR:-}" ] && [ ! -e "$cache/libtorch-$LIBTORCH_VERSION/torch/lib/libtorch.so" ]; then
+  fetch "LibTorch $LIBTORCH_VERSION" "torch-$LIBTORCH_VERSION*.whl" "$LIBTORCH_SHA256" \
+    --only-binary=:all: --python-version 3.11 "torch==$LIBTORCH_VERSION"
+  partial=$cache/libtorch-$LIBTORCH_VERSION.partial
+  rm -rf "$partial" "$cache/libtorch-$LIBTORCH_VERSION"
+  mkdir -p "$partial"
+  unzip -q "$fetched" 'torch/lib/*' 'torch/include/*' 'torch/share/*' -d "$partial"
+  mv "$partial" "$cache/libtorch-$LIBTORCH_VERSION"
+  rm -f "$fetched"
+fi
+
+if [ ! -e "$cache/sentencepiece-$SENTENCEPIECE_VERSION/sentencepiece/src" ]; then
+  fetch "sentencepiece $SENTENCEPIECE_VERSION" "sentencepiece-$SENTENCEPIECE_VERSION.tar.gz" "$SENTENCEPIECE_SHA256" \
+    --no-binary=:all: "sentencepiece==$SENTENCEPIECE_VERSION"
+  rm -rf "$cache/sentencepiece-$SENTENCEPIECE_VERSION"
+  tar -xzf "$fetched" -C "$cache"
+  rm -f "$fetched"
+fi
+say "everything the build needs is there (cache: $cache)"

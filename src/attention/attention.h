@@ -1,0 +1,68 @@
+// Attention = mask x normalizer x gate. scores -> mask -> normalizer -> dropout -> context -> gate -> output layer.
+// The normalizer and the gate are independent; any pair works in every model. The composite path defines the result; with
+// nothing listening inside and a normalizer that stretches a softmax, a fused kernel computes the same.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "attention/gate.h"
+#include "attention/normalizer.h"
+#include "nn/dropout.h"
+#include "nn/layers.h"
+
+namespace quench {
+
+// The `attention` section of a config.
+struct AttentionConfig {
+  std::shared_ptr<Normalizer> softmax = std::make_shared<Softmax>();
+  std::shared_ptr<Gate> gate = gates().entries.front().make();
+};
+void describe(config::Fields& fields, AttentionConfig& config);
+
+// Which keys a query may attend to.
+struct AttentionMask {
+  at::Tensor keys;  // bool [B, T], true = attend; undefined = all
+  bool causal = false;
+};
+
+struct AttentionShape {
+  int64_t hidden_size = 0;
+  int64_t heads = 0;
+  int64_t max_seq_length = 0;
+  double dropout = 0;
+};
+
+// Parameter names of one attention block and how its projections are initialised.
+struct AttentionNames {
+  std::string query, key, value, output;
+  std::string gate;  // "<attention module>.alpha"
+  Init weight, bias;                // query, key, value
+  Init output_weight, output_bias;
+};
+
+class Attention {
+ public:
+  Attention(Parameters& parameters, const AttentionConfig& config, const AttentionShape& shape,
+            const AttentionNames& names, std::string scope);
+
+  // x [B, T, D] -> [B, T, D], before dropout and the residual sum.
+  at::Tensor operator()(const at::Tensor& x, const AttentionMask& mask, const Taps& taps, DropoutStream& stream) const;
+
+ private:
+  at::Tensor context(const at::Tensor& qkv, const AttentionMask& mask, const Taps& taps, DropoutStream& stream) const;
+  at::Tensor composite(const at::Tensor& qkv, const AttentionMask& mask, const Taps& taps,
+                       DropoutStream& stream) const;
+
+  AttentionConfig config_;
+  AttentionShape shape_;
+  std::string scope_;  // "layers.N.attention."
+  Linear qkv_, output_;
+  GateLogits gate_logits_;
+};
+
+// bool [B or 1, 1, T or 1, T]: the scores that are replaced by the lowest finite value; undefined if none.
+at::Tensor masked_scores(const AttentionMask& mask, int64_t length, at::Device device);
+
+}  // namespace quench

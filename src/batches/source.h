@@ -1,0 +1,35 @@
+// Where batches come from. A source makes any batch of any samples as a pure function of its arguments; which
+// samples come at which step is the loader's choice.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "batches/batch.h"
+
+namespace quench {
+
+// Which samples, and what their random choices (masks, crops) depend on.
+struct BatchRequest {
+  std::span<const int64_t> samples;
+  std::span<const int64_t> positions;  // each sample's place in the endless stream
+  uint64_t seed = 0;
+  int64_t step = 0;
+  bool training = false;  // augment
+};
+
+class BatchSource {
+ public:
+  virtual ~BatchSource() = default;
+  virtual int64_t samples() const = 0;
+  virtual Batch batch(const BatchRequest& request) const = 0;
+};
+
+using BatchSourcePtr = std::shared_ptr<const BatchSource>;
+
+// Samples [first, first + count) in order, as evaluation reads them.
+Batch batch_in_order(const BatchSource& source, int64_t first, int64_t count, uint64_t seed);
+
+}  // namespace quench

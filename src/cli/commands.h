@@ -1,0 +1,46 @@
+// The subcommands, one file each: parse flags, call one function below, print.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "batches/data_config.h"
+#include "models/pretrained.h"
+#include "run/config.h"
+
+namespace quench {
+
+// Each adds its subcommand; the callback runs it and throws Error, or Exit for a status other than 0.
+void add_train(CLI::App& app);
+void add_eval(CLI::App& app);
+void add_ptq(CLI::App& app);
+void add_sweep(CLI::App& app);
+void add_forward(CLI::App& app);
+void add_tokenizer(CLI::App& app);
+void add_data(CLI::App& app);
+void add_config(CLI::App& app);
+void add_doctor(CLI::App& app);
+
+struct Exit {
+  int status;
+};
+
+// A MODEL argument with what belongs to it: its run's config if it lies in a run folder, and its tokenizer if it has one.
+struct ModelArgument {
+  Pretrained pretrained;
+  std::optional<std::filesystem::path> run;  // the run folder
+  std::shared_ptr<const Tokenizer> tokenizer;
+};
+ModelArgument open_model(const std::string& model);
+
+// The config of the run that a model belongs to, overlaid with `overlay` (a file; may be empty) and assignments.
+RunConfig config_of(const ModelArgument& model, const std::string& overlay,
+                    const std::vector<std::string>& assignments);
+
+// Writes `content` to stdout ("" or "-") or to a file.
+void write_output(const std::string& path, const std::string& content);
+
+}  // namespace quench

@@ -1,0 +1,43 @@
+#include <ATen/Config.h>
+#include <ATen/Context.h>
+#include <ATen/Parallel.h>
+#include <ATen/Version.h>
+#include <torch/version.h>
+
+#include <sstream>
+#include <thread>
+
+#include "cli/commands.h"
+
+namespace quench {
+
+void add_doctor(CLI::App& app) {
+  const auto json = std::make_shared<bool>(false);
+  CLI::App* command = app.add_subcommand("doctor", "machine, LibTorch, devices, threads, kernels in use");
+  command->add_flag("--json", *json, "as JSON");
+  command->callback([json] {
+    const bool cuda = at::globalContext().hasCUDA();
+    const Json facts = {
+        {"quench", "0.1.0"},
+        {"libtorch", TORCH_VERSION},
+        {"cpu_capability", at::get_cpu_capability()},
+        {"cpu_cores", std::thread::hardware_concurrency()},
+        {"threads", at::get_num_threads()},
+        {"mkl", at::globalContext().hasMKL()},
+        {"mkldnn", at::globalContext().hasMKLDNN()},
+        {"cuda", cuda},
+        {"device", cuda ? "cuda" : "cpu"},
+        {"attention", cuda ? "softmax: LibTorch's fused kernel; clipped softmax: composite"
+                           : "float32: quench's fused kernel for softmax and clipped softmax; otherwise composite"},
+        {"cache", cache_folder()},
+    };
+    if (*json) return write_output("", facts.dump(2) + "\n");
+    std::ostringstream text;
+    for (const auto& [key, value] : facts.items())
+      text << key << std::string(16 - key.size(), ' ') << (value.is_string() ? value.get<std::string>() : value.dump())
+           << "\n";
+    write_output("", text.str());
+  });
+}
+
+}  // namespace quench

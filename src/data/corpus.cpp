@@ -1,0 +1,273 @@
+#include "data/corpus.h"
+
+#include <fnmatch.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <map>
+#include <set>
+#include <utility>
+
+#include "base/error.h"
+#include "base/hash.h"
+#include "base/random.h"
+
+namespace quench {
+namespace {
+
+namespace fs = std::filesystem;
+
+using Components = std::vector<std::string>;
+
+bool has_wildcard(const std::string& component) {
+  return component.find_first_of("*?[") != component.npos;
+}
+
+// Adds every file below `folder` that the components from `at` on match.
+void collect(const fs::path& folder, const Components& components, size_t at,
+             std::vector<fs::path>& found) {
+  const std::string& component = components[at];
+  const bool last = at + 1 == components.size();
+  if (component == "**" && !last) collect(folder, components, at + 1, found);
+  std::error_code unreadable;
+  for (const auto& entry : fs::directory_iterator(folder, unreadable)) {
+    const std::string name = entry.path().filename();
+    if (component == "**") {
+      if (name.starts_with('.')) continue;
+      if (entry.is_directory() && !entry.is_symlink()) collect(entry.path(), components, at, found);
+      if (last && entry.is_regular_file()) found.push_back(entry.path());
+    } else if (fnmatch(component.c_str(), name.c_str(), FNM_PERIOD) == 0) {
+      if (!last && entry.is_directory()) collect(entry.path(), components, at + 1, found);
+      if (last && entry.is_regular_file()) found.push_back(entry.path());
+    }
+  }
+}
+
+std::vector<TextFile> expand(const std::string& pattern) {
+  const fs::path path = fs::path(pattern).lexically_normal();
+  fs::path base;
+  Components components;
+  for (const fs::path& component : path) {
+    if (components.empty() && !has_wildcard(component)) {
+      base /= component;
+    } else {
+      components.push_back(component);
+    }
+  }
+  std::vector<TextFile> files;
+  if (fs::is_regular_file(path)) return {{path, path.filename()}};
+  if (components.empty()) return {};
+  std::vector<fs::path> found;
+  collect(base.empty() ? "." : base, components, 0, found);
+  for (const fs::path& file : found) {
+    const fs::path normal = file.lexically_normal();
+    files.push_back({normal, normal.lexically_relative(base.empty() ? "." : base)});
+  }
+  return files;
+}
+
+bool is_blank(std::string_view text) {
+  return std::ranges::all_of(text, [](unsigned char c) { return c <= ' '; });
+}
+
+std::ifstream open_text(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  check(in.is_open(), "cannot read ", path, ": ", std::strerror(errno), ".");
+  return in;
+}
+
+std::string not_utf8(const std::string& path, int64_t line, int64_t offset, unsigned char byte) {
+  constexpr char kDigits[] = "0123456789abcdef";
+  const bool utf16 = offset == 0 && byte >= 0xfe;
+  return concat(path, ":", line, ": byte 0x", kDigits[byte >> 4], kDigits[byte & 15], " at offset ",
+                offset, " of the file is not UTF-8", utf16 ? " (perhaps it is UTF-16)" : "");
+}
+
+}  // namespace
+
+std::vector<TextFile> expand_files(const std::vector<std::string>& patterns) {
+  std::vector<TextFile> files;
+  std::set<std::string> seen;
+  for (const std::string& pattern : patterns) {
+    const std::vector<TextFile> matches = expand(pattern);
+    check(!matches.empty(), "no file matches \"", pattern, "\"",
+          fs::is_directory(pattern)
+              ? concat("; it is a folder, perhaps you meant \"", pattern, "/**/*.txt\"?")
+              : ".");
+    for (const TextFile& file : matches) {
+      if (seen.insert(fs::absolute(file.path).lexically_normal()).second) files.push_back(file);
+    }
+  }
+  std::ranges::sort(files, {},
+                    [](const TextFile& file) { return std::pair(file.name, file.path); });
+  return files;
+}
+
+DocumentUnit document_unit(std::string_view name) {
+  if (name == "line") return DocumentUnit::kLine;
+  if (name == "paragraph") return DocumentUnit::kParagraph;
+  if (name == "file") return DocumentUnit::kFile;
+  fail("a document is a \"", name, "\"; expected line, paragraph or file.");
+}
+
+InvalidUtf8 invalid_utf8(std::string_view name) {
+  if (name == "error") return InvalidUtf8::kError;
+  if (name == "skip_file") return InvalidUtf8::kSkipFile;
+  if (name == "replace") return InvalidUtf8::kReplace;
+  fail("invalid_utf8 is \"", name, "\"; expected error, skip_file or replace.");
+}
+
+size_t find_invalid_utf8(std::string_view text) {
+  const auto byte = [&](size_t i) -> unsigned char { return i < text.size() ? text[i] : 0; };
+  for (size_t i = 0; i < text.size();) {
+    uint64_t word;
+    if (i + 8 <= text.size() &&
+        (std::memcpy(&word, text.data() + i, 8), (word & 0x8080808080808080u) == 0)) {
+      i += 8;
+      continue;
+    }
+    const unsigned char lead = byte(i), second = byte(i + 1);
+    const int length = lead < 0x80   ? 1
+                       : lead < 0xc2 ? 0
+                       : lead < 0xe0 ? 2
+                       : lead < 0xf0 ? 3
+                       : lead < 0xf5 ? 4
+                                     : 0;
+    // The second byte's range excludes overlong forms, surrogates and what lies beyond U+10FFFF.
+    const unsigned char low = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;
+    const unsigned char high = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf;
+    if (length == 0 || (length > 1 && (second < low || second > high))) return i;
+    for (int k = 2; k < length; ++k) {
+      if ((byte(i + k) & 0xc0) != 0x80) return i;
+    }
+    i += length;
+  }
+  return text.npos;
+}
+
+namespace {
+
+struct Scanned {
+  int64_t bytes = 0;
+  std::string hash;
+  bool blank = true;
+  std::string invalid;  // what is not UTF-8, where; empty: nothing
+};
+
+Scanned scan_file(const std::string& path) {
+  std::ifstream in = open_text(path);
+  Scanned result;
+  ContentHash hash;
+  std::string line;
+  for (int64_t number = 1; std::getline(in, line); ++number) {
+    const size_t bad = result.invalid.empty() ? find_invalid_utf8(line) : line.npos;
+    if (bad != line.npos) {
+      result.invalid = not_utf8(path, number, result.bytes + static_cast<int64_t>(bad), line[bad]);
+    }
+    result.blank = result.blank && is_blank(line);
+    if (!in.eof()) line += '\n';
+    hash.update(line);
+    result.bytes += static_cast<int64_t>(line.size());
+  }
+  check(!in.bad(), "cannot read ", path, ": ", std::strerror(errno), ".");
+  result.hash = hash.hex();
+  return result;
+}
+
+}  // namespace
+
+Corpus scan(const std::vector<TextFile>& files, InvalidUtf8 invalid) {
+  Corpus corpus;
+  ContentHash hash;
+  for (const TextFile& file : files) {
+    const Scanned scanned = scan_file(file.path);
+    if (scanned.blank) {
+      corpus.warnings.push_back(file.path + " is empty; it is left out.");
+      continue;
+    }
+    if (!scanned.invalid.empty() && invalid == InvalidUtf8::kSkipFile) {
+      corpus.warnings.push_back(scanned.invalid + "; the file is left out.");
+      continue;
+    }
+    check(scanned.invalid.empty() || invalid == InvalidUtf8::kReplace, scanned.invalid,
+          ". Convert the file, or set invalid_utf8 to skip_file or replace.");
+    corpus.files.push_back(file);
+    corpus.bytes += scanned.bytes;
+    hash.update(concat(file.name, '\0', scanned.bytes, '\0', scanned.hash, '\0'));
+  }
+  check(!corpus.files.empty(), "there is no text: of ", files.size(), " files none is left",
+        corpus.warnings.empty() ? "." : concat(". The first: ", corpus.warnings.front()));
+  corpus.hash = hash.hex();
+  return corpus;
+}
+
+DocumentReader::DocumentReader(const std::string& path, DocumentUnit unit, InvalidUtf8 invalid)
+    : path_(path), unit_(unit), invalid_(invalid), in_(open_text(path)) {}
+
+bool DocumentReader::next_line(std::string& line) {
+  if (!std::getline(in_, line)) {
+    check(!in_.bad(), "cannot read ", path_, ": ", std::strerror(errno), ".");
+    return false;
+  }
+  ++line_number_;
+  const int64_t start = offset_;
+  offset_ += static_cast<int64_t>(line.size()) + 1;
+  for (size_t at = find_invalid_utf8(line); at != line.npos;) {
+    check(invalid_ == InvalidUtf8::kReplace,
+          not_utf8(path_, line_number_, start + static_cast<int64_t>(at), line[at]), ".");
+    constexpr std::string_view kReplacement = "\xef\xbf\xbd";
+    line.replace(at, 1, kReplacement);
+    const size_t rest = at + kReplacement.size();
+    at = find_invalid_utf8(std::string_view(line).substr(rest));
+    if (at != line.npos) at += rest;
+  }
+  if (start == 0 && line.starts_with("\xef\xbb\xbf")) line.erase(0, 3);
+  if (line.ends_with('\r')) line.pop_back();
+  return true;
+}
+
+bool DocumentReader::next(std::string& document) {
+  std::string line;
+  document.clear();
+  while (next_line(line)) {
+    const bool blank = is_blank(line);
+    if (unit_ == DocumentUnit::kFile) {
+      document += line + '\n';
+    } else if (!blank) {
+      document += (document.empty() ? "" : "\n") + line;
+    }
+    if (unit_ == DocumentUnit::kLine && !blank) return true;
+    if (unit_ == DocumentUnit::kParagraph && blank && !document.empty()) return true;
+  }
+  while (document.ends_with('\n')) document.pop_back();
+  return !is_blank(document);
+}
+
+FileSplit split_files(const std::vector<TextFile>& files, double validation_share, uint64_t seed) {
+  check(validation_share >= 0 && validation_share < 1, "validation_share is ", validation_share,
+        "; expected a number from 0 up to, but not including, 1.");
+  if (validation_share == 0) return {files, {}};
+  check(files.size() > 1, "the split into train and validation is by file, and there ",
+        files.empty() ? "is no file" : "is only " + files[0].path,
+        ". Name validation files, set validation_share to 0, or cut the file into several.");
+  std::vector<double> draws;
+  std::map<std::string_view, uint64_t> namesakes;  // files of several patterns may share a name
+  for (const TextFile& file : files) {
+    ContentHash name;
+    name.update(file.name);
+    draws.push_back(CounterRng{kSplit, seed, name.value(), namesakes[file.name]++}.uniform());
+  }
+  // In validation: the draws below the border; the border moves only if one side would be empty.
+  const auto [low, high] = std::ranges::minmax(draws);
+  const double border = std::clamp(validation_share, std::nextafter(low, 1.0), high);
+  FileSplit split;
+  for (size_t i = 0; i < files.size(); ++i) {
+    (draws[i] < border ? split.validation : split.train).push_back(files[i]);
+  }
+  return split;
+}
+
+}  // namespace quench

@@ -1,0 +1,78 @@
+// Text files to documents: which files, whether they are sound, which split they belong to, where
+// documents begin.
+#pragma once
+
+#include <cstdint>
+#include <fstream>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace quench {
+
+struct TextFile {
+  std::string path;
+  std::string
+      name;  // relative to the fixed leading folders of its pattern: the same wherever the data lie
+};
+
+// The files that match `patterns`, sorted by name, each once. `*`, `?` and `[...]` match within a
+// path component, `**` any number of folders (`data/**/*.txt`). Throws Error naming the pattern
+// that matches no file.
+std::vector<TextFile> expand_files(const std::vector<std::string>& patterns);
+
+enum class DocumentUnit { kLine, kParagraph, kFile };    // paragraphs end at blank lines
+enum class InvalidUtf8 { kError, kSkipFile, kReplace };  // replace: by U+FFFD
+
+// From their names in a config: line, paragraph, file; error, skip_file, replace. Throws Error for
+// any other.
+DocumentUnit document_unit(std::string_view name);
+InvalidUtf8 invalid_utf8(std::string_view name);
+
+// Offset of the first byte of `text` that is not part of well-formed UTF-8 (Unicode 15, table 3-7);
+// npos if none.
+size_t find_invalid_utf8(std::string_view text);
+
+// Text files that have been read once from end to end.
+struct Corpus {
+  std::vector<TextFile> files;  // without those that were left out
+  int64_t bytes = 0;
+  std::string hash;                   // of their names, sizes and contents
+  std::vector<std::string> warnings;  // what was left out, and why
+};
+
+// Reads every file. Leaves out blank files, and with kSkipFile those that are not UTF-8. Throws
+// Error for a file that cannot be read, for one that is not UTF-8 (kError; names file, line and
+// byte), and when nothing is left.
+Corpus scan(const std::vector<TextFile>& files, InvalidUtf8 invalid);
+
+// The documents of one file in order. Blank ones are left out, line ends become \n, a byte order
+// mark goes.
+class DocumentReader {
+ public:
+  DocumentReader(const std::string& path, DocumentUnit unit, InvalidUtf8 invalid);
+  bool next(std::string& document);
+
+ private:
+  bool next_line(std::string& line);
+
+  std::string path_;
+  DocumentUnit unit_;
+  InvalidUtf8 invalid_;
+  std::ifstream in_;
+  int64_t line_number_ = 0;
+  int64_t offset_ = 0;
+};
+
+struct FileSplit {
+  std::vector<TextFile> train, validation;
+};
+
+// Splits by file. A file's side is a function of its name, the share and the seed alone, except
+// that neither side stays empty: then the file nearest to the border changes sides. Throws Error
+// for a share outside [0, 1), and when there is but one file to split; share 0 puts every file in
+// train.
+FileSplit split_files(const std::vector<TextFile>& files, double validation_share, uint64_t seed);
+
+}  // namespace quench

@@ -1,0 +1,70 @@
+// What tokenizers in Hugging Face's files have in common: the settings in tokenizer_config.json,
+// and special tokens that are recognised in the text itself.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/json.h"
+
+namespace quench {
+
+// `defaults`, overlaid with the folder's tokenizer_config.json where there is one.
+class TokenizerSettings {
+ public:
+  TokenizerSettings(const std::filesystem::path& folder, Json defaults);
+
+  // Absent and null are nullopt; throw Error on a wrong type.
+  std::optional<bool> flag(const std::string& key) const;
+  std::optional<std::string> token(const std::string& key) const;  // a string, or {"content": ...}
+
+  void save(const std::filesystem::path& folder) const;
+
+ private:
+  Json values_;
+  std::string file_;
+};
+
+// Tokens that stand for themselves wherever they occur, before any other rule. Where several match,
+// the longest counts.
+class AddedTokens {
+ public:
+  void add(std::string token, int32_t id);
+
+  // Appends the ids of `text` to `ids`: of added tokens itself, of what stands between them by
+  // calling `encode(part)`.
+  template <class Encode>
+  void split(std::string_view text, std::vector<int32_t>& ids, Encode encode) const {
+    size_t begin = 0;
+    for (size_t at = 0; at < text.size();) {
+      const Token* token = nullptr;
+      if (begins_token_[static_cast<unsigned char>(text[at])]) token = longest_at(text.substr(at));
+      if (token == nullptr) {
+        ++at;
+        continue;
+      }
+      encode(text.substr(begin, at - begin));
+      ids.push_back(token->id);
+      begin = at += token->text.size();
+    }
+    encode(text.substr(begin));
+  }
+
+ private:
+  struct Token {
+    std::string text;
+    int32_t id;
+  };
+  const Token* longest_at(std::string_view text) const;
+
+  std::vector<Token> tokens_;
+  std::array<bool, 256> begins_token_{};  // by first byte
+};
+
+}  // namespace quench

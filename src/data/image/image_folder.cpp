@@ -1,0 +1,79 @@
+#include <algorithm>
+#include <cctype>
+#include <filesystem>
+
+#include "base/error.h"
+#include "data/image/decode.h"
+#include "data/image/source.h"
+
+namespace quench {
+namespace {
+
+namespace fs = std::filesystem;
+
+bool is_image(const fs::path& path) {
+  std::string extension = path.extension().string();
+  std::transform(extension.begin(), extension.end(), extension.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return extension == ".jpg" || extension == ".jpeg" || extension == ".png";
+}
+
+std::vector<std::string> sorted_folders(const std::string& folder) {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (entry.is_directory()) names.push_back(entry.path().filename().string());
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+// Folder by folder, then by file name, as torchvision lists them.
+std::vector<fs::path> sorted_images(const fs::path& folder) {
+  std::vector<fs::path> files;
+  const auto options = fs::directory_options::follow_directory_symlink;
+  for (const auto& entry : fs::recursive_directory_iterator(folder, options)) {
+    if (entry.is_regular_file() && is_image(entry.path())) files.push_back(entry.path());
+  }
+  std::sort(files.begin(), files.end(), [](const fs::path& a, const fs::path& b) {
+    const int order = a.parent_path().native().compare(b.parent_path().native());
+    return order != 0 ? order < 0 : a.filename().native() < b.filename().native();
+  });
+  return files;
+}
+
+class ImageFolder : public ImageSource {
+ public:
+  explicit ImageFolder(const std::string& folder) {
+    check(fs::is_directory(folder), folder, ": not a folder, expected one folder a class in it");
+    names_ = sorted_folders(folder);
+    check(!names_.empty(), folder, ": no class folders in it, expected one folder a class");
+    for (const std::string& name : names_) {
+      const fs::path class_folder = fs::path(folder) / name;
+      const std::vector<fs::path> files = sorted_images(class_folder);
+      check(!files.empty(), class_folder.string(),
+            ": this class has no images, expected .jpg, .jpeg or .png files");
+      for (const fs::path& file : files) files_.push_back(file.string());
+      ends_.push_back(static_cast<int64_t>(files_.size()));
+    }
+  }
+
+  int64_t size() const override { return static_cast<int64_t>(files_.size()); }
+  Image load(int64_t index) const override { return read_image(files_.at(index)); }
+  int64_t label(int64_t index) const override {
+    return std::upper_bound(ends_.begin(), ends_.end(), index) - ends_.begin();
+  }
+  const std::vector<std::string>& class_names() const override { return names_; }
+
+ private:
+  std::vector<std::string> names_;
+  std::vector<std::string> files_;
+  std::vector<int64_t> ends_;  // of each class in files_
+};
+
+}  // namespace
+
+ImageSourcePtr image_folder(const std::string& folder) {
+  return std::make_shared<ImageFolder>(folder);
+}
+
+}  // namespace quench

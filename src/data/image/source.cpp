@@ -1,0 +1,43 @@
+#include "data/image/source.h"
+
+#include <utility>
+
+#include "base/error.h"
+
+namespace quench {
+namespace {
+
+class HeldOut : public ImageSource {
+ public:
+  HeldOut(ImageSourcePtr source, int64_t every, Split split)
+      : source_(std::move(source)), every_(every), split_(split) {
+    const int64_t validation = (source_->size() + every - 1) / every;
+    size_ = split == Split::kValidation ? validation : source_->size() - validation;
+  }
+
+  int64_t size() const override { return size_; }
+  Image load(int64_t index) const override { return source_->load(origin(index)); }
+  int64_t label(int64_t index) const override { return source_->label(origin(index)); }
+  const std::vector<std::string>& class_names() const override { return source_->class_names(); }
+
+ private:
+  // 0, every, 2 every, ... are held out.
+  int64_t origin(int64_t index) const {
+    return split_ == Split::kValidation ? index * every_ : index + index / (every_ - 1) + 1;
+  }
+
+  ImageSourcePtr source_;
+  int64_t every_;
+  Split split_;
+  int64_t size_;
+};
+
+}  // namespace
+
+ImageSourcePtr hold_out(ImageSourcePtr source, int64_t every, Split split) {
+  check(every >= 2 && source->size() >= 2, "cannot hold out every ", every, "-th of ",
+        source->size(), " images: expected at least every 2nd of at least 2");
+  return std::make_shared<HeldOut>(std::move(source), every, split);
+}
+
+}  // namespace quench

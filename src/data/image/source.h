@@ -1,0 +1,49 @@
+// Where labelled images come from. A source is immutable after construction and safe to read from
+// many threads; image and label are pure functions of the index.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "data/image/image.h"
+
+namespace quench {
+
+class ImageSource {
+ public:
+  virtual ~ImageSource() = default;
+  virtual int64_t size() const = 0;
+  virtual Image load(int64_t index) const = 0;
+  virtual int64_t label(int64_t index) const = 0;  // 0 .. classes() - 1
+  virtual const std::vector<std::string>& class_names() const = 0;
+  int64_t classes() const { return static_cast<int64_t>(class_names().size()); }
+};
+
+using ImageSourcePtr = std::shared_ptr<const ImageSource>;
+
+// torchvision's ImageFolder: one folder a class, classes in the order of their names, JPEG and PNG
+// files anywhere below. Throws Error when a class has no image.
+ImageSourcePtr image_folder(const std::string& folder);
+
+// The binary versions of CIFAR (data_batch_*.bin and test_batch.bin; train.bin and test.bin, fine
+// labels).
+ImageSourcePtr cifar10(const std::string& folder, bool train);
+ImageSourcePtr cifar100(const std::string& folder, bool train);
+
+// MNIST, Fashion-MNIST and their like: {train,t10k}-{images-idx3,labels-idx1}-ubyte, plain or .gz.
+ImageSourcePtr mnist(const std::string& folder, bool train);
+
+// A made-up task: one of ten shapes, drawn with random place, size, tilt and colour on an
+// uninformative background; beyond ten classes the colour tells too. Image i is a pure function of
+// (seed, i).
+constexpr int64_t kMaxSyntheticClasses = 40;
+ImageSourcePtr synthetic_images(int64_t size, int64_t classes, int image_size, uint64_t seed);
+
+// Splits one source in two: every `every`-th image (by index) is held out for validation, the
+// others train.
+enum class Split { kTrain, kValidation };
+ImageSourcePtr hold_out(ImageSourcePtr source, int64_t every, Split split);
+
+}  // namespace quench

@@ -1,0 +1,231 @@
+#include "data/prepare.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <exception>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <thread>
+#include <utility>
+
+#include "base/error.h"
+#include "base/hash.h"
+#include "io/atomic_file.h"
+
+namespace quench {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Cuts a stream of ids into chunks, and the chunks into shards.
+class ShardWriter {
+ public:
+  // Completes `index` as it goes; capacity: tokens in a shard.
+  ShardWriter(const fs::path& folder, TokenIndex& index, int64_t max_shard_bytes)
+      : folder_(folder),
+        index_(index),
+        capacity_(std::max<int64_t>(1, max_shard_bytes / id_size(index) / index.chunk_length) *
+                  index.chunk_length) {}
+
+  void append(const std::vector<int32_t>& ids) {
+    pending_.insert(pending_.end(), ids.begin(), ids.end());
+    total_ += static_cast<int64_t>(ids.size());
+    size_t begin = 0;
+    while (static_cast<int64_t>(pending_.size() - begin) >= index_.chunk_length) {
+      if (file_ == nullptr) start_shard();
+      int64_t& in_shard = index_.shards.back().tokens;
+      const int64_t whole =
+          static_cast<int64_t>(pending_.size() - begin) / index_.chunk_length * index_.chunk_length;
+      const int64_t count = std::min(whole, capacity_ - in_shard);
+      write({pending_.data() + begin, static_cast<size_t>(count)});
+      begin += count;
+      in_shard += count;
+      if (in_shard == capacity_) finish_shard();
+    }
+    pending_.erase(pending_.begin(), pending_.begin() + static_cast<int64_t>(begin));
+  }
+
+  // Drops the remainder. Returns how many tokens there were.
+  int64_t finish() {
+    if (file_ != nullptr) finish_shard();
+    return total_;
+  }
+
+ private:
+  void start_shard() {
+    char name[32];
+    std::snprintf(name, sizeof name, "tokens-%05zu.bin", index_.shards.size());
+    index_.shards.push_back({.file = name, .tokens = 0, .checksum = ""});
+    file_ = std::make_unique<AtomicFile>(folder_ / name);
+    hash_ = {};
+  }
+
+  void finish_shard() {
+    file_->commit();
+    file_.reset();
+    index_.shards.back().checksum = hash_.hex();
+  }
+
+  void write(std::span<const int32_t> ids) {
+    if (id_size(index_) == 4) return write_bytes(ids);
+    const std::vector<uint16_t> narrow(ids.begin(), ids.end());
+    write_bytes(std::span<const uint16_t>(narrow));
+  }
+
+  template <class Id>
+  void write_bytes(std::span<const Id> ids) {
+    hash_.update({reinterpret_cast<const char*>(ids.data()), ids.size_bytes()});
+    file_->write(ids.data(), ids.size_bytes());
+  }
+
+  fs::path folder_;
+  TokenIndex& index_;
+  int64_t capacity_;
+  int64_t total_ = 0;
+  std::vector<int32_t> pending_;
+  std::unique_ptr<AtomicFile> file_;
+  ContentHash hash_;
+};
+
+// Some consecutive documents, the unit of parallel work.
+struct Block {
+  std::vector<std::string> documents;
+  int64_t bytes = 0;
+  std::vector<int32_t> ids;
+  std::exception_ptr error;
+};
+constexpr int64_t kBlockBytes = 256 << 10;
+
+// Reads the corpus block by block.
+class BlockReader {
+ public:
+  BlockReader(const Corpus& corpus, const PrepareOptions& options)
+      : corpus_(corpus), options_(options) {}
+
+  bool next(Block& block) {
+    std::string document;
+    while (block.bytes < kBlockBytes && next_document(document)) {
+      block.bytes += static_cast<int64_t>(document.size()) + 1;
+      block.documents.push_back(std::move(document));
+    }
+    return !block.documents.empty();
+  }
+
+ private:
+  bool next_document(std::string& document) {
+    while (!reader_ || !reader_->next(document)) {
+      if (file_ == corpus_.files.size()) return false;
+      reader_ = std::make_unique<DocumentReader>(corpus_.files[file_++].path, options_.document,
+                                                 options_.invalid_utf8);
+    }
+    return true;
+  }
+
+  const Corpus& corpus_;
+  const PrepareOptions& options_;
+  size_t file_ = 0;
+  std::unique_ptr<DocumentReader> reader_;
+};
+
+void tokenize(std::vector<Block>& blocks, const Tokenizer& tokenizer, int threads) {
+  std::atomic<size_t> next = 0;
+  const auto work = [&] {
+    for (size_t b; (b = next++) < blocks.size();) {
+      try {
+        for (const std::string& text : blocks[b].documents) {
+          const std::vector<int32_t> ids = tokenizer.document(text);
+          blocks[b].ids.insert(blocks[b].ids.end(), ids.begin(), ids.end());
+        }
+      } catch (...) {
+        blocks[b].error = std::current_exception();
+      }
+    }
+  };
+  std::vector<std::jthread> pool;
+  for (int t = 1; t < threads; ++t) pool.emplace_back(work);
+  work();
+}
+
+// Tokenizes the corpus in waves of blocks. Returns how many tokens there were.
+int64_t write_shards(const Corpus& corpus, const Tokenizer& tokenizer,
+                     const PrepareOptions& options, const fs::path& folder, TokenIndex& index,
+                     const PrepareProgress& progress) {
+  const int processors = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  const int threads = options.threads > 0 ? options.threads : processors;
+  ShardWriter writer(folder, index, options.max_shard_bytes);
+  BlockReader reader(corpus, options);
+  int64_t done = 0;
+  for (;;) {
+    std::vector<Block> blocks;
+    for (Block block; static_cast<int>(blocks.size()) < 8 * threads && reader.next(block);
+         block = {}) {
+      blocks.push_back(std::move(block));
+    }
+    if (blocks.empty()) break;
+    tokenize(blocks, tokenizer, threads);
+    for (const Block& block : blocks) {
+      if (block.error) std::rethrow_exception(block.error);
+      writer.append(block.ids);
+      index.documents += static_cast<int64_t>(block.documents.size());
+      done += block.bytes;
+    }
+    if (progress) progress(std::min(done, corpus.bytes), corpus.bytes);
+  }
+  if (progress) progress(corpus.bytes, corpus.bytes);
+  return writer.finish();
+}
+
+// Everything but the shards and the count of documents.
+TokenIndex make_index(const Corpus& corpus, const Tokenizer& tokenizer,
+                      const PrepareOptions& options) {
+  TokenIndex index;
+  index.vocab_size = tokenizer.vocab_size();
+  index.dtype = index.vocab_size <= 65536 ? "uint16" : "uint32";
+  index.chunk_length = options.chunk_length;
+  index.tokenizer = tokenizer.hash();
+  index.key = content_hash(concat(kTokenSetFormat, ' ', corpus.hash, ' ', index.tokenizer, ' ',
+                                  index.chunk_length, ' ', static_cast<int>(options.document), ' ',
+                                  static_cast<int>(options.invalid_utf8)));
+  return index;
+}
+
+}  // namespace
+
+Prepared prepare(const std::vector<TextFile>& files, const Tokenizer& tokenizer,
+                 const PrepareOptions& options, const std::string& folder,
+                 const PrepareProgress& progress) {
+  check(options.chunk_length > 0, "chunk_length is ", options.chunk_length,
+        "; expected 1 or more.");
+  const fs::path target = (fs::path(folder) / "").parent_path();  // without a slash at its end
+  const Corpus corpus = scan(files, options.invalid_utf8);
+  TokenIndex index = make_index(corpus, tokenizer, options);
+  Prepared prepared{.tokens = {}, .reused = false, .warnings = corpus.warnings};
+  if (fs::exists(target) && !fs::is_empty(target)) {
+    check(fs::exists(target / kIndexFile), folder,
+          " is not empty and is no token set; choose another folder.");
+    prepared.reused = read_index(target).key == index.key;  // throws if it is someone else's
+  }
+  if (prepared.reused) {
+    try {
+      prepared.tokens = TokenSet::open(target);
+      return prepared;
+    } catch (const Error& error) {
+      prepared.reused = false;
+      prepared.warnings.push_back(concat(error.what(), " It is prepared anew."));
+    }
+  }
+  AtomicFolder output(target);
+  const int64_t tokens = write_shards(corpus, tokenizer, options, output.path(), index, progress);
+  check(!index.shards.empty(), "the text is too short: ", tokens,
+        " tokens, and one sequence needs ", options.chunk_length,
+        ". Give more text, or lower the sequence length.");
+  write_file_atomically(output.path() / kIndexFile, to_json(index).dump(2) + "\n");
+  output.commit();
+  prepared.tokens = TokenSet::open(target);
+  return prepared;
+}
+
+}  // namespace quench

@@ -1,0 +1,43 @@
+// Text files to a prepared token set (shards.h).
+//
+// As in the reference, every document gets its special tokens, the documents are concatenated and
+// cut into chunks; a chunk may begin and end inside a document. Here the text is concatenated as a
+// whole and only its last remainder is dropped (the reference drops one for every 1000 texts).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "data/corpus.h"
+#include "data/shards.h"
+#include "data/tokenizer.h"
+
+namespace quench {
+
+struct PrepareOptions {
+  int64_t chunk_length = 128;
+  DocumentUnit document = DocumentUnit::kLine;
+  InvalidUtf8 invalid_utf8 = InvalidUtf8::kError;
+  int threads = 0;                      // 0: all processors; never changes the result
+  int64_t max_shard_bytes = 256 << 20;  // rounded down to whole chunks
+};
+
+struct Prepared {
+  TokenSet tokens;
+  bool reused = false;                // the folder held this very set already
+  std::vector<std::string> warnings;  // files that were left out, and why
+};
+
+using PrepareProgress = std::function<void(int64_t done_bytes, int64_t total_bytes)>;
+
+// Tokenizes `files` into `folder`, which appears whole or not at all, or reuses the set there if it
+// was made from the same files, tokenizer and settings. A set made from others is replaced; a
+// folder that is no token set is an Error. So is text shorter than one chunk. `progress` may be
+// empty, and may throw to stop.
+Prepared prepare(const std::vector<TextFile>& files, const Tokenizer& tokenizer,
+                 const PrepareOptions& options, const std::string& folder,
+                 const PrepareProgress& progress = {});
+
+}  // namespace quench

@@ -1,0 +1,35 @@
+// SentencePiece tokenizers (Kudo, Richardson 2018): unigram and BPE, trained in memory or loaded
+// from a .model file.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "data/tokenizer.h"
+
+namespace quench {
+
+struct SentencePieceOptions {
+  std::string model_type = "unigram";  // or "bpe"
+  int64_t vocab_size = 8000;           // special tokens included
+  double character_coverage =
+      0.9995;  // share of all characters that the alphabet covers; the rest is [UNK]
+  int64_t input_sentence_size = 0;  // train on that many lines, drawn at random; 0: on all
+};
+
+// Sets `line` to the next line and returns true, or returns false at the end.
+using LineSource = std::function<bool(std::string& line)>;
+
+// Trains a tokenizer; equal lines and options give an equal tokenizer. One layout of special tokens
+// serves masked and causal models: [PAD] 0, [UNK] 1, [CLS] = bos 2, [SEP] = eos 3, [MASK] 4. Throws
+// Error when the options are out of range or the text does not support vocab_size pieces.
+std::unique_ptr<Tokenizer> train_sentencepiece(const LineSource& lines,
+                                               const SentencePieceOptions& options);
+
+// Special tokens are recognised by their names ([CLS], <mask>, ...) and by the model's own pad,
+// unk, bos and eos.
+std::unique_ptr<Tokenizer> load_sentencepiece(const std::string& file);
+
+}  // namespace quench

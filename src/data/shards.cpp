@@ -1,0 +1,152 @@
+#include "data/shards.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <cstring>
+#include <exception>
+#include <filesystem>
+
+#include "base/error.h"
+#include "base/hash.h"
+#include "base/json.h"
+#include "io/atomic_file.h"
+
+namespace quench {
+
+static_assert(std::endian::native == std::endian::little, "ids are mapped in place");
+
+namespace {
+
+namespace fs = std::filesystem;
+
+}  // namespace
+
+int64_t id_size(const TokenIndex& index) { return index.dtype == "uint16" ? 2 : 4; }
+
+Json to_json(const TokenIndex& index) {
+  Json shards = Json::array();
+  for (const auto& shard : index.shards) {
+    shards.push_back(
+        {{"file", shard.file}, {"tokens", shard.tokens}, {"checksum", shard.checksum}});
+  }
+  return {{"format", kTokenSetFormat},
+          {"dtype", index.dtype},
+          {"vocab_size", index.vocab_size},
+          {"chunk_length", index.chunk_length},
+          {"documents", index.documents},
+          {"tokenizer", index.tokenizer},
+          {"key", index.key},
+          {"shards", shards}};
+}
+
+namespace {
+
+TokenIndex from_json(const Json& json) {
+  TokenIndex index;
+  check(json.at("format") == kTokenSetFormat, "the format is ", json.at("format"), "; expected \"",
+        kTokenSetFormat, "\".");
+  index.dtype = json.at("dtype");
+  index.vocab_size = json.at("vocab_size");
+  index.chunk_length = json.at("chunk_length");
+  index.documents = json.at("documents");
+  index.tokenizer = json.at("tokenizer");
+  index.key = json.at("key");
+  for (const Json& shard : json.at("shards")) {
+    index.shards.push_back({shard.at("file"), shard.at("tokens"), shard.at("checksum")});
+  }
+  check(index.dtype == "uint16" || index.dtype == "uint32", "dtype is \"", index.dtype,
+        "\"; expected uint16 or uint32.");
+  check(index.chunk_length > 0, "chunk_length is ", index.chunk_length, "; expected 1 or more.");
+  check(!index.shards.empty(), "it names no shards.");
+  const int64_t capacity = index.shards.front().tokens;
+  for (const auto& shard : index.shards) {
+    const bool last = &shard == &index.shards.back();
+    check(shard.tokens > 0 && shard.tokens % index.chunk_length == 0 &&
+              (last ? shard.tokens <= capacity : shard.tokens == capacity),
+          shard.file, " has ", shard.tokens, " tokens; expected whole chunks of ",
+          index.chunk_length, ", equally many in every shard but the last.");
+  }
+  return index;
+}
+
+std::shared_ptr<const std::byte> map_shard(const fs::path& file, int64_t bytes) {
+  const int descriptor = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
+  check(descriptor >= 0, "cannot read ", file.string(), ": ", std::strerror(errno), ".");
+  const int64_t size = lseek(descriptor, 0, SEEK_END);
+  void* start =
+      size == bytes ? mmap(nullptr, bytes, PROT_READ, MAP_SHARED, descriptor, 0) : MAP_FAILED;
+  const int error = errno;
+  ::close(descriptor);
+  check(size == bytes, file.string(), " has ", size, " bytes; its index says ", bytes,
+        ". Perhaps an incomplete copy?");
+  check(start != MAP_FAILED, "cannot map ", file.string(), " into memory: ", std::strerror(error),
+        ".");
+  return {static_cast<const std::byte*>(start),
+          [bytes](const std::byte* mapped) { munmap(const_cast<std::byte*>(mapped), bytes); }};
+}
+
+}  // namespace
+
+TokenIndex read_index(const std::string& folder) {
+  const std::string file = fs::path(folder) / kIndexFile;
+  check(fs::exists(file), folder, " is not a prepared token set: it has no ", kIndexFile, ".");
+  const std::string content = read_file(file);
+  try {
+    return from_json(Json::parse(content));
+  } catch (const std::exception& error) {
+    fail(file, " is not the index of a token set: ", error.what());
+  }
+}
+
+TokenSet TokenSet::open(const std::string& folder) {
+  TokenSet set;
+  set.folder_ = folder;
+  set.index_ = read_index(folder);
+  for (const auto& shard : set.index_.shards) {
+    set.shards_.push_back(
+        map_shard(fs::path(folder) / shard.file, shard.tokens * id_size(set.index_)));
+    set.chunks_ += shard.tokens / set.index_.chunk_length;
+  }
+  return set;
+}
+
+template <class Id>
+void TokenSet::copy_chunk(int64_t shard, int64_t chunk, int64_t* out) const {
+  const int64_t length = index_.chunk_length;
+  const Id* ids = reinterpret_cast<const Id*>(shards_[shard].get()) + chunk * length;
+  std::copy(ids, ids + length, out);
+  const int64_t largest = *std::max_element(out, out + length);
+  check(largest < index_.vocab_size, folder_, "/", index_.shards[shard].file,
+        " is damaged: it holds the id ", largest, ", beyond the vocabulary of ", index_.vocab_size,
+        ".");
+}
+
+void TokenSet::chunk(int64_t i, int64_t* out) const {
+  check(i >= 0 && i < chunks_, folder_, ": there is no chunk ", i, "; expected 0 to ", chunks_ - 1,
+        ".");
+  const int64_t chunks_per_shard = index_.shards.front().tokens / index_.chunk_length;
+  const int64_t shard = i / chunks_per_shard, chunk = i % chunks_per_shard;
+  if (id_size(index_) == 2) {
+    copy_chunk<uint16_t>(shard, chunk, out);
+  } else {
+    copy_chunk<uint32_t>(shard, chunk, out);
+  }
+}
+
+void TokenSet::verify() const {
+  for (size_t s = 0; s < shards_.size(); ++s) {
+    const auto& shard = index_.shards[s];
+    const std::string checksum =
+        content_hash({reinterpret_cast<const char*>(shards_[s].get()),
+                      static_cast<size_t>(shard.tokens * id_size(index_))});
+    check(checksum == shard.checksum, folder_, "/", shard.file, " is damaged: its checksum is ",
+          checksum, "; its index says ", shard.checksum, ". Delete the folder to prepare it anew.");
+  }
+}
+
+}  // namespace quench

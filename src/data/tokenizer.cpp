@@ -1,0 +1,76 @@
+#include "data/tokenizer.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "base/error.h"
+#include "data/byte_bpe.h"
+#include "data/sentencepiece.h"
+#include "data/wordpiece.h"
+
+namespace quench {
+namespace {
+
+namespace fs = std::filesystem;
+
+// How each kind of tokenizer is found: by the file's usual name in a folder (the first that is
+// there), by the usual name or its extension for a file.
+struct Loader {
+  const char* file_name;
+  std::unique_ptr<Tokenizer> (*load)(const std::string& file);
+};
+constexpr Loader kLoaders[] = {
+    {"tokenizer.model", load_sentencepiece},
+    {"spiece.model", load_sentencepiece},  // ALBERT's and T5's name for it
+    {"vocab.txt", load_wordpiece},
+    {"vocab.json", load_byte_bpe},
+};
+
+std::string known_names() {
+  std::string names;
+  for (const Loader& loader : kLoaders)
+    names += concat(names.empty() ? "" : ", ", loader.file_name);
+  return names;
+}
+
+}  // namespace
+
+std::vector<int32_t> SpecialTokens::structural() const {
+  std::vector<int32_t> ids;
+  for (int32_t id : {pad, cls, sep, mask, bos, eos}) {
+    if (id >= 0 && std::ranges::find(ids, id) == ids.end()) ids.push_back(id);
+  }
+  return ids;
+}
+
+std::vector<int32_t> Tokenizer::document(std::string_view text) const {
+  const SpecialTokens& s = special();
+  const bool enclosed = s.cls >= 0 && s.sep >= 0;
+  const int32_t first = enclosed ? s.cls : s.bos;
+  const int32_t last = enclosed ? s.sep : s.bos < 0 ? s.eos : -1;
+  std::vector<int32_t> ids = encode(text);
+  if (first >= 0) ids.insert(ids.begin(), first);
+  if (last >= 0) ids.push_back(last);
+  return ids;
+}
+
+std::unique_ptr<Tokenizer> load_tokenizer(const std::string& file_or_folder) {
+  const fs::path path = file_or_folder;
+  check(fs::exists(path), "tokenizer: ", file_or_folder, " does not exist.");
+  if (fs::is_directory(path)) {
+    for (const Loader& loader : kLoaders) {
+      if (fs::exists(path / loader.file_name)) return loader.load(path / loader.file_name);
+    }
+    fail("tokenizer: the folder ", file_or_folder, " holds none of ", known_names(), ".");
+  }
+  for (const Loader& loader : kLoaders) {
+    if (path.filename() == loader.file_name) return loader.load(path);
+  }
+  for (const Loader& loader : kLoaders) {
+    if (path.extension() == fs::path(loader.file_name).extension()) return loader.load(path);
+  }
+  fail("tokenizer: cannot tell the kind of ", file_or_folder, " from its name; expected one of ",
+       known_names(), ", or a name that ends like one.");
+}
+
+}  // namespace quench

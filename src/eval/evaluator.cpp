@@ -1,0 +1,99 @@
+#include "eval/evaluator.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "base/progress.h"
+#include "eval/outliers.h"
+#include "eval/precision.h"
+#include "models/opt.h"
+
+namespace quench {
+namespace {
+
+bool pre_norm(const ModelConfig& config) {
+  const auto* opt = dynamic_cast<const OptConfig*>(&config);
+  return opt && opt->do_layer_norm_before;
+}
+
+// Labels that a batch's loss is the mean of.
+int64_t count_labels(const Batch& batch, bool causal) {
+  if (batch.pixel_values.defined()) return batch.size();
+  const at::Tensor labels = causal ? batch.labels.slice(1, 1) : batch.labels;
+  return (labels != -100).sum().item<int64_t>();
+}
+
+// Samples whose label is among the k largest logits.
+int64_t count_top(const at::Tensor& logits, const at::Tensor& labels, int64_t k) {
+  const at::Tensor top = std::get<1>(logits.topk(std::min(k, logits.size(1)), 1));
+  return (top == labels.unsqueeze(1)).any(1).sum().item<int64_t>();
+}
+
+}  // namespace
+
+Json Evaluation::to_json() const {
+  Json json = {{"loss", loss}};
+  if (accuracy) {
+    json["accuracy"] = *accuracy;
+    json["top5_accuracy"] = *top5_accuracy;
+  } else {
+    json["perplexity"] = std::exp(loss);
+  }
+  json["samples"] = samples;
+  json["tokens"] = tokens;
+  if (!outliers.is_null()) json["outliers"] = outliers;
+  return json;
+}
+
+Evaluation evaluate(const Pretrained& pretrained, const BatchSource& source, const EvaluationOptions& options,
+                    const std::vector<TapListener*>& inner) {
+  at::NoGradGuard no_grad;
+  const Autocast autocast(options.precision, options.device);
+  OutlierListener outliers(pretrained.config->type(), pre_norm(*pretrained.config));
+  std::vector<TapListener*> listeners = inner;
+  if (options.outliers) listeners.push_back(&outliers);
+  ForwardContext context{Taps(listeners), DropoutStream()};
+
+  const int64_t size = options.batch_size;
+  const int64_t all = (source.samples() + size - 1) / size, batches = std::min(all, options.max_batches.value_or(all));
+  std::optional<Progress> progress;
+  if (!options.label.empty()) progress.emplace(options.label, batches, "samples", static_cast<double>(size));
+  Evaluation result;
+  double weighted_loss = 0;
+  int64_t correct = 0, correct5 = 0, weight = 0;
+  for (int64_t b = 0; b < batches; ++b) {
+    const int64_t count = std::min(size, source.samples() - b * size);
+    const Batch batch = batch_in_order(source, b * size, count, options.seed).to(options.device);
+    outliers.measure_kurtosis(b < options.kurtosis_batches);
+    const int64_t labels = count_labels(batch, pretrained.config->type() == "opt");
+    const ModelOutput output = pretrained.model->forward(batch, context);
+    if (labels > 0) {
+      weighted_loss += output.loss.item<double>() * static_cast<double>(count);
+      weight += count;
+    }
+    if (batch.pixel_values.defined()) {
+      correct += count_top(output.logits, batch.labels, 1);
+      correct5 += count_top(output.logits, batch.labels, 5);
+    }
+    result.samples += count;
+    result.tokens += labels;
+    if (progress) progress->update(b + 1);
+  }
+  check(weight > 0, "the evaluation data holds no label that counts");
+  if (progress) progress->finish();
+  result.loss = weighted_loss / static_cast<double>(weight);
+  if (pretrained.config->type() == "vit") {
+    result.accuracy = static_cast<double>(correct) / static_cast<double>(result.samples);
+    result.top5_accuracy = static_cast<double>(correct5) / static_cast<double>(result.samples);
+  }
+  if (options.outliers) {
+    result.taps = outliers.taps();
+    result.outliers = outliers.report(pretrained.config->layers());
+  }
+  return result;
+}
+
+}  // namespace quench

@@ -1,0 +1,43 @@
+// Loss, perplexity or accuracy over a data set, with the outlier statistics of every tap on the way (SPEC 9).
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "batches/source.h"
+#include "models/pretrained.h"
+#include "taps/statistics.h"
+
+namespace quench {
+
+struct EvaluationOptions {
+  int64_t batch_size = 32;
+  std::optional<int64_t> max_batches;
+  int64_t kurtosis_batches = 257;
+  uint64_t seed = 1000;  // of the masks
+  bool outliers = true;
+  std::string precision = "fp32";
+  at::Device device = at::kCPU;
+  std::string label = "evaluate";  // of the progress line; empty: none
+};
+
+struct Evaluation {
+  double loss = 0;  // mean of the batches' losses, weighted by their sequences, as the reference does
+  std::optional<double> accuracy, top5_accuracy;  // of classification
+  int64_t samples = 0;
+  int64_t tokens = 0;  // labels that count
+  std::map<std::string, TensorStatistics> taps;
+  Json outliers;  // docs/design.md 4.3; null when not measured
+
+  // {"loss", "perplexity" | "accuracy", "samples", "tokens", "outliers"}
+  Json to_json() const;
+};
+
+// Runs the model over `source` in order. `inner` listens before the statistics: they see what it lets through.
+Evaluation evaluate(const Pretrained& pretrained, const BatchSource& source, const EvaluationOptions& options,
+                    const std::vector<TapListener*>& inner = {});
+
+}  // namespace quench

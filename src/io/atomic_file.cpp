@@ -1,0 +1,163 @@
+#include "io/atomic_file.h"
+
+#include <fcntl.h>
+#include <stdio.h>  // renameat2
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <system_error>
+#include <utility>
+
+#include "base/error.h"
+
+namespace fs = std::filesystem;
+
+namespace quench {
+namespace {
+
+[[noreturn]] void fail_with_errno(const char* verb, const fs::path& path) {
+  const int reason = errno;
+  fail("cannot ", verb, " ", path.string(), ": ", std::generic_category().message(reason));
+}
+
+// The folder that holds `path`, as a path that can be opened.
+fs::path parent_folder(const fs::path& path) {
+  return path.has_parent_path() ? path.parent_path() : fs::path(".");
+}
+
+fs::path without_trailing_slash(fs::path path) {
+  return path.has_filename() ? path : path.parent_path();
+}
+
+// Calls `create(candidate)`, which returns a negative number and sets errno as open() does, with
+// one temporary name after another until one is free.
+template <class Create>
+fs::path create_temporary(const fs::path& path, Create create) {
+  for (int n = 0;; ++n) {
+    const fs::path candidate = path.string() + concat(".tmp-", ::getpid(), "-", n);
+    if (create(candidate.c_str()) >= 0) return candidate;
+    if (errno != EEXIST) fail_with_errno("write", path);
+  }
+}
+
+void sync_to_disk(const fs::path& path, const fs::path& named) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) fail_with_errno("write", named);
+  const bool synced = ::fsync(descriptor) == 0;
+  const int reason = errno;
+  ::close(descriptor);
+  errno = reason;
+  // Some file systems have nothing to sync for a folder and say EINVAL.
+  if (!synced && errno != EINVAL) fail_with_errno("write", named);
+}
+
+// Gives the folder `from` the name of the folder `to`, which exists. The old one is left at `from`.
+void replace_folder(const fs::path& from, const fs::path& to) {
+  if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) == 0) return;
+  // Not every file system (NFS) can exchange two names. There, a crash between these two steps
+  // leaves the new folder, complete, under its temporary name.
+  std::error_code reason;
+  fs::remove_all(to, reason);
+  check(!reason, "cannot replace ", to.string(), ": ", reason.message());
+  if (::rename(from.c_str(), to.c_str()) != 0) fail_with_errno("replace", to);
+}
+
+}  // namespace
+
+AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)) {
+  std::error_code ignored;
+  const fs::file_status status = fs::status(path_, ignored);
+  if (fs::is_directory(status)) fail("cannot write ", path_.string(), ": it is a folder");
+  if (fs::exists(status) && !fs::is_regular_file(status)) {
+    descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CLOEXEC);
+    if (descriptor_ < 0) fail_with_errno("write", path_);
+    return;
+  }
+  temporary_ = create_temporary(path_, [this](const char* name) {
+    return descriptor_ = ::open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  });
+}
+
+AtomicFile::~AtomicFile() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+  if (!temporary_.empty()) ::unlink(temporary_.c_str());
+}
+
+void AtomicFile::write(const void* data, size_t size) {
+  const char* next = static_cast<const char*>(data);
+  while (size > 0) {
+    const ssize_t written = ::write(descriptor_, next, size);
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) fail_with_errno("write", path_);
+    next += written;
+    size -= static_cast<size_t>(written);
+  }
+}
+
+void AtomicFile::close_descriptor() {
+  // Network file systems report a full disk or a spent quota only here.
+  if (::close(std::exchange(descriptor_, -1)) != 0) fail_with_errno("write", path_);
+}
+
+void AtomicFile::commit() {
+  if (temporary_.empty()) return close_descriptor();
+  if (::fsync(descriptor_) != 0) fail_with_errno("write", path_);
+  close_descriptor();
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail_with_errno("write", path_);
+  temporary_.clear();
+  sync_to_disk(parent_folder(path_), path_);
+}
+
+AtomicFolder::AtomicFolder(fs::path final_path)
+    : final_(without_trailing_slash(std::move(final_path))) {
+  std::error_code reason;
+  fs::create_directories(parent_folder(final_), reason);
+  check(!reason, "cannot create ", parent_folder(final_).string(), ": ", reason.message());
+  temporary_ = create_temporary(final_, [](const char* name) { return ::mkdir(name, 0777); });
+}
+
+AtomicFolder::~AtomicFolder() {
+  std::error_code ignored;
+  if (!temporary_.empty()) fs::remove_all(temporary_, ignored);
+}
+
+void AtomicFolder::commit() {
+  for (const auto& entry : fs::recursive_directory_iterator(temporary_)) {
+    sync_to_disk(entry.path(), final_);
+  }
+  sync_to_disk(temporary_, final_);
+  if (::rename(temporary_.c_str(), final_.c_str()) == 0) {
+    temporary_.clear();
+  } else if (errno == ENOTEMPTY || errno == EEXIST) {
+    replace_folder(temporary_, final_);  // the destructor removes the old one
+  } else {
+    fail_with_errno("write", final_);
+  }
+  sync_to_disk(parent_folder(final_), final_);
+}
+
+void write_file_atomically(const fs::path& path, std::string_view content) {
+  AtomicFile file(path);
+  file.write(content.data(), content.size());
+  file.commit();
+}
+
+std::string read_file(const fs::path& path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) fail_with_errno("read", path);
+  std::string content;
+  char buffer[1 << 16];
+  ssize_t count = 0;
+  do {
+    count = ::read(descriptor, buffer, sizeof buffer);
+    if (count > 0) content.append(buffer, static_cast<size_t>(count));
+  } while (count > 0 || (count < 0 && errno == EINTR));
+  const int reason = errno;
+  ::close(descriptor);
+  errno = reason;
+  if (count < 0) fail_with_errno("read", path);
+  return content;
+}
+
+}  // namespace quench

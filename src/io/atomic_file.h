@@ -1,0 +1,56 @@
+// Files appear whole or not at all: bytes go to a temporary name beside the final one, every write
+// is checked (a full disk shows at any of them), the data is forced to the disk, and only then is
+// it renamed. A reader, or a crash at any moment, meets the old content or the new, never a mix.
+//
+// Temporaries are called `<name>.tmp-<pid>-<n>`; only a killed process leaves one behind.
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+namespace quench {
+
+// A file that is written piece by piece. Every member throws Error naming the final path and the
+// system's reason. What is not a regular file (/dev/stdout, a pipe) is written in place.
+class AtomicFile {
+ public:
+  explicit AtomicFile(std::filesystem::path path);
+  ~AtomicFile();  // removes the temporary unless committed
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+
+  void write(const void* data, size_t size);
+  void commit();
+
+ private:
+  void close_descriptor();
+
+  std::filesystem::path path_;
+  std::filesystem::path temporary_;  // empty when written in place, and once committed
+  int descriptor_ = -1;
+};
+
+// A folder of files that appear together. Write into path(), then commit(), which forces every file
+// to the disk and gives the folder its final name; a folder that had the name is replaced.
+class AtomicFolder {
+ public:
+  explicit AtomicFolder(std::filesystem::path final_path);  // its parent folders are created
+  ~AtomicFolder();                                          // removes path() unless committed
+  AtomicFolder(const AtomicFolder&) = delete;
+  AtomicFolder& operator=(const AtomicFolder&) = delete;
+
+  const std::filesystem::path& path() const { return temporary_; }
+  void commit();
+
+ private:
+  std::filesystem::path final_;
+  std::filesystem::path temporary_;
+};
+
+void write_file_atomically(const std::filesystem::path& path, std::string_view content);
+
+std::string read_file(const std::filesystem::path& path);
+
+}  // namespace quench

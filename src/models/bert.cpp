@@ -1,0 +1,179 @@
+#include "models/bert.h"
+
+#include <ATen/ATen.h>
+
+#include "base/error.h"
+#include "nn/linear_cross_entropy.h"
+
+namespace quench {
+namespace {
+
+LayerNames layer_names(int64_t layer, const BertConfig& c) {
+  const std::string at = concat("bert.encoder.layer.", layer, ".");
+  const Init normal = Init::normal(c.initializer_range), zero = Init::constant(0);
+  const bool reference = c.initialization == "reference";
+  const Init weight = reference ? torch_linear_init(c.hidden_size) : normal;
+  const Init bias = reference ? torch_linear_init(c.hidden_size) : zero;
+  return {{at + "attention.self.query", at + "attention.self.key", at + "attention.self.value",
+           at + "attention.output.dense", at + "attention.self.alpha", weight, bias, normal, zero},
+          at + "attention.output.LayerNorm",
+          at + "intermediate.dense",
+          at + "output.dense",
+          at + "output.LayerNorm"};
+}
+
+class Bert : public Model {
+ public:
+  Bert(const BertConfig& config, const AttentionConfig& attention, int64_t max_seq_length);
+
+  ModelOutput forward(const Batch& batch, ForwardContext& context, Want want) const override;
+  std::vector<std::string> hidden_state_taps() const override;
+  std::vector<std::string> aliases() const override {
+    return {"cls.predictions.decoder.weight", "cls.predictions.decoder.bias", "bert.embeddings.position_ids"};
+  }
+  std::vector<std::string> norm_names() const override { return {"LayerNorm.weight"}; }
+  std::string body_prefix() const override { return "bert."; }
+
+ private:
+  at::Tensor embed(const Batch& batch, ForwardContext& context) const;
+  at::Tensor transform(const at::Tensor& x, const Taps& taps) const;
+
+  BertConfig config_;
+  Embedding words_, positions_, token_types_;
+  LayerNorm embedding_norm_;
+  std::vector<TransformerLayer> layers_;
+  Linear transform_;
+  LayerNorm transform_norm_;
+  Parameter* decoder_bias_ = nullptr;
+};
+
+Bert::Bert(const BertConfig& c, const AttentionConfig& attention, int64_t max_seq_length) : config_(c) {
+  const Init normal = Init::normal(c.initializer_range);
+  const std::string at = "bert.embeddings.";
+  words_ = add_embedding(parameters, at + "word_embeddings", *c.vocab_size, c.hidden_size, normal, c.pad_token_id);
+  positions_ =
+      add_embedding(parameters, at + "position_embeddings", c.max_position_embeddings, c.hidden_size, normal);
+  token_types_ = add_embedding(parameters, at + "token_type_embeddings", c.type_vocab_size, c.hidden_size, normal);
+  embedding_norm_ = add_layer_norm(parameters, at + "LayerNorm", c.hidden_size, c.layer_norm_eps);
+
+  LayerOptions options;
+  options.hidden_size = c.hidden_size;
+  options.heads = c.num_attention_heads;
+  options.intermediate_size = c.intermediate_size;
+  options.max_seq_length = max_seq_length;
+  options.activation = c.hidden_act;
+  options.layer_norm_eps = c.layer_norm_eps;
+  options.hidden_dropout = c.hidden_dropout_prob;
+  options.attention_dropout = c.attention_probs_dropout_prob;
+  options.weight = normal;
+  for (int64_t i = 0; i < c.num_hidden_layers; ++i)
+    layers_.emplace_back(parameters, options, attention, layer_names(i, c), i);
+
+  decoder_bias_ = &parameters.add("cls.predictions.bias", {*c.vocab_size}, Init::constant(0));
+  transform_ = add_linear(parameters, "cls.predictions.transform.dense", c.hidden_size, c.hidden_size, normal);
+  transform_norm_ =
+      add_layer_norm(parameters, "cls.predictions.transform.LayerNorm", c.hidden_size, c.layer_norm_eps);
+}
+
+at::Tensor Bert::embed(const Batch& batch, ForwardContext& context) const {
+  const Taps& taps = context.taps;
+  const at::Tensor types = batch.token_type_ids.defined()
+                               ? token_types_(batch.token_type_ids, taps)
+                               : tapped(*token_types_.weight, taps).narrow(0, 0, 1);
+  at::Tensor x = taps("", "embeddings.token_type_sum", words_(batch.input_ids, taps) + types);
+  x = taps("", "embeddings.sum", x + tapped(*positions_.weight, taps).narrow(0, 0, batch.input_ids.size(1)));
+  x = taps("", "embeddings.norm", embedding_norm_(x, taps));
+  return dropout(x, config_.hidden_dropout_prob, context.stream);
+}
+
+at::Tensor Bert::transform(const at::Tensor& x, const Taps& taps) const {
+  return taps("", "head.transform", transform_norm_(at::gelu(transform_(x, taps)), taps));
+}
+
+ModelOutput Bert::forward(const Batch& batch, ForwardContext& context, Want want) const {
+  const Taps& taps = context.taps;
+  check(batch.input_ids.size(1) <= config_.max_position_embeddings, "sequences of ", batch.input_ids.size(1),
+        " tokens are longer than max_position_embeddings (", config_.max_position_embeddings, ")");
+  at::Tensor x = embed(batch, context);
+  const AttentionMask mask{batch.attention_mask, /*causal=*/false};
+  for (const TransformerLayer& layer : layers_) x = layer(x, mask, context);
+
+  ModelOutput output;
+  if (want == Want::kLogits || taps.wanted("", "head.transform") || taps.wanted("", "logits")) {
+    const at::Tensor decoder = taps.weight("cls.predictions.decoder.weight", words_.weight->value);
+    output.logits = taps("", "logits", at::linear(transform(x, taps), decoder, decoder_bias_->value));
+    if (batch.labels.defined())
+      output.loss = at::cross_entropy_loss(output.logits.flatten(0, 1), batch.labels.flatten());
+    return output;
+  }
+  // Logits only where there is a label: 15 % of the positions.
+  const at::Tensor labels = batch.labels.flatten();
+  const at::Tensor where =
+      batch.label_positions.defined() ? batch.label_positions : (labels != -100).nonzero().squeeze(1);
+  output.loss = linear_cross_entropy(transform(x.flatten(0, 1).index_select(0, where), taps),
+                                     taps.weight("cls.predictions.decoder.weight", words_.weight->value),
+                                     decoder_bias_->value, labels.index_select(0, where));
+  return output;
+}
+
+std::vector<std::string> Bert::hidden_state_taps() const {
+  std::vector<std::string> names{"embeddings.norm"};
+  for (size_t i = 0; i < layers_.size(); ++i) names.push_back(concat("layers.", i, ".output"));
+  return names;
+}
+
+}  // namespace
+
+void BertConfig::describe(config::Fields& f) {
+  using namespace config;
+  f("vocab_size", vocab_size, "rows of the word embeddings; default: the tokenizer's", at_least(1));
+  f("hidden_size", hidden_size, "width of the residual stream", at_least(1));
+  f("num_hidden_layers", num_hidden_layers, "transformer layers", at_least(1));
+  f("num_attention_heads", num_attention_heads, "heads; must divide hidden_size", at_least(1));
+  f("intermediate_size", intermediate_size, "width of the feed-forward layer", at_least(1));
+  f("hidden_act", hidden_act, "activation of the feed-forward layer", one_of({"gelu", "relu"}));
+  f("hidden_dropout_prob", hidden_dropout_prob, "dropout of embeddings and residual branches", between(0, 0.999));
+  f("attention_probs_dropout_prob", attention_probs_dropout_prob, "dropout of the attention probabilities",
+    between(0, 0.999));
+  f("max_position_embeddings", max_position_embeddings, "longest sequence", at_least(1));
+  f("type_vocab_size", type_vocab_size, "token types", at_least(1));
+  f("initializer_range", initializer_range, "standard deviation of fresh weights", at_least(0));
+  f("layer_norm_eps", layer_norm_eps, "epsilon of every LayerNorm", greater_than(0));
+  f("pad_token_id", pad_token_id, "id whose embedding starts at zero", at_least(0));
+  f("initialization", initialization,
+    "hf: every weight N(0, initializer_range^2); reference: query, key and value as torch.nn.Linear (SPEC 3.3)",
+    one_of({"hf", "reference"}));
+  f.require(hidden_size % num_attention_heads == 0, "num_attention_heads",
+            concat("expected a divisor of hidden_size (", hidden_size, "), got ", num_attention_heads));
+}
+
+std::unique_ptr<Model> BertConfig::build(const AttentionConfig& attention, int64_t max_seq_length) const {
+  return std::make_unique<Bert>(*this, attention, max_seq_length);
+}
+
+Json BertConfig::hugging_face() const {
+  return {{"architectures", {"BertForMaskedLM"}},
+          {"model_type", "bert"},
+          {"vocab_size", *vocab_size},
+          {"hidden_size", hidden_size},
+          {"num_hidden_layers", num_hidden_layers},
+          {"num_attention_heads", num_attention_heads},
+          {"intermediate_size", intermediate_size},
+          {"hidden_act", hidden_act},
+          {"hidden_dropout_prob", hidden_dropout_prob},
+          {"attention_probs_dropout_prob", attention_probs_dropout_prob},
+          {"max_position_embeddings", max_position_embeddings},
+          {"type_vocab_size", type_vocab_size},
+          {"initializer_range", initializer_range},
+          {"layer_norm_eps", layer_norm_eps},
+          {"pad_token_id", pad_token_id},
+          {"tie_word_embeddings", true}};
+}
+
+void BertConfig::fit(int64_t vocabulary) {
+  if (!vocab_size) vocab_size = vocabulary;
+  if (*vocab_size < vocabulary)
+    throw UsageError(concat("model.vocab_size: expected at least the tokenizer's ", vocabulary, ", got ", *vocab_size));
+}
+
+}  // namespace quench

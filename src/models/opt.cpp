@@ -1,0 +1,181 @@
+#include "models/opt.h"
+
+#include <ATen/ATen.h>
+
+#include "base/error.h"
+#include "nn/linear_cross_entropy.h"
+
+namespace quench {
+namespace {
+
+constexpr int64_t kPositionOffset = 2;  // of the position table, as in Hugging Face's OPT
+
+LayerNames layer_names(int64_t layer, const OptConfig& c) {
+  const std::string at = concat("model.decoder.layers.", layer, ".");
+  const bool reference = c.initialization == "reference";
+  const Init weight = reference ? torch_linear_init(c.hidden_size) : Init::normal(c.init_std);
+  const Init bias = reference ? torch_linear_init(c.hidden_size) : Init::constant(0);
+  return {{at + "self_attn.q_proj", at + "self_attn.k_proj", at + "self_attn.v_proj", at + "self_attn.out_proj",
+           at + "self_attn.alpha", weight, bias, weight, bias},
+          at + "self_attn_layer_norm",
+          at + "fc1",
+          at + "fc2",
+          at + "final_layer_norm"};
+}
+
+class Opt : public Model {
+ public:
+  Opt(const OptConfig& config, const AttentionConfig& attention, int64_t max_seq_length);
+
+  ModelOutput forward(const Batch& batch, ForwardContext& context, Want want) const override;
+  std::vector<std::string> hidden_state_taps() const override;
+  std::vector<std::string> aliases() const override { return {"lm_head.weight"}; }
+  std::vector<std::string> norm_names() const override { return {"layer_norm.weight"}; }
+  std::string body_prefix() const override { return "model."; }
+
+ private:
+  at::Tensor embed(const Batch& batch, const Taps& taps) const;
+  bool projected() const { return config_.embedding_size() != config_.hidden_size; }
+
+  OptConfig config_;
+  Embedding tokens_, positions_;
+  Linear project_in_, project_out_;
+  LayerNorm final_norm_;
+  std::vector<TransformerLayer> layers_;
+};
+
+Opt::Opt(const OptConfig& c, const AttentionConfig& attention, int64_t max_seq_length) : config_(c) {
+  const Init normal = Init::normal(c.init_std);
+  const std::string at = "model.decoder.";
+  tokens_ = add_embedding(parameters, at + "embed_tokens", *c.vocab_size, c.embedding_size(), normal, c.pad_token_id);
+  positions_ = add_embedding(parameters, at + "embed_positions", c.max_position_embeddings + kPositionOffset,
+                             c.hidden_size, normal);
+  if (projected()) {
+    project_out_ = add_linear(parameters, at + "project_out", c.hidden_size, c.embedding_size(), normal, {}, false);
+    project_in_ = add_linear(parameters, at + "project_in", c.embedding_size(), c.hidden_size, normal, {}, false);
+  }
+  if (c.do_layer_norm_before)
+    final_norm_ = add_layer_norm(parameters, at + "final_layer_norm", c.hidden_size, c.layer_norm_eps);
+
+  LayerOptions options;
+  options.hidden_size = c.hidden_size;
+  options.heads = c.num_attention_heads;
+  options.intermediate_size = c.ffn_dim;
+  options.max_seq_length = max_seq_length;
+  options.activation = c.activation_function;
+  options.pre_norm = c.do_layer_norm_before;
+  options.layer_norm_eps = c.layer_norm_eps;
+  options.hidden_dropout = c.dropout;
+  options.attention_dropout = c.attention_dropout;
+  options.weight = normal;
+  for (int64_t i = 0; i < c.num_hidden_layers; ++i)
+    layers_.emplace_back(parameters, options, attention, layer_names(i, c), i);
+}
+
+at::Tensor Opt::embed(const Batch& batch, const Taps& taps) const {
+  at::Tensor x = tokens_(batch.input_ids, taps);
+  if (projected()) x = taps("", "embeddings.project_in", project_in_(x, taps));
+  at::Tensor positions;
+  if (batch.attention_mask.defined()) {
+    const at::Tensor mask = batch.attention_mask.to(at::kLong);
+    positions = positions_(mask.cumsum(1) * mask - 1 + kPositionOffset, taps);
+  } else {
+    positions = tapped(*positions_.weight, taps).narrow(0, kPositionOffset, batch.input_ids.size(1));
+  }
+  return taps("", "embeddings.sum", x + positions);
+}
+
+ModelOutput Opt::forward(const Batch& batch, ForwardContext& context, Want want) const {
+  const Taps& taps = context.taps;
+  check(batch.input_ids.size(1) <= config_.max_position_embeddings, "sequences of ", batch.input_ids.size(1),
+        " tokens are longer than max_position_embeddings (", config_.max_position_embeddings, ")");
+  at::Tensor x = embed(batch, taps);
+  const AttentionMask mask{batch.attention_mask, /*causal=*/true};
+  for (const TransformerLayer& layer : layers_) x = layer(x, mask, context);
+  if (final_norm_.weight) x = taps("", "final_norm", final_norm_(x, taps));
+  if (projected()) x = taps("", "project_out", project_out_(x, taps));
+
+  ModelOutput output;
+  const at::Tensor head = taps.weight("lm_head.weight", tokens_.weight->value);
+  const at::Tensor next = batch.labels.defined() ? batch.labels.slice(1, 1).flatten() : at::Tensor();
+  if (want == Want::kLogits || taps.wanted("", "logits")) {
+    output.logits = taps("", "logits", at::linear(x, head));
+    if (next.defined()) output.loss = at::cross_entropy_loss(output.logits.slice(1, 0, -1).flatten(0, 1), next);
+  } else {
+    output.loss = linear_cross_entropy(x.slice(1, 0, -1).flatten(0, 1), head, at::Tensor(), next);
+  }
+  return output;
+}
+
+std::vector<std::string> Opt::hidden_state_taps() const {
+  std::vector<std::string> names{"embeddings.sum"};
+  for (size_t i = 0; i < layers_.size(); ++i) names.push_back(concat("layers.", i, ".output"));
+  if (final_norm_.weight) names.back() = "final_norm";
+  if (projected()) names.back() = "project_out";
+  return names;
+}
+
+}  // namespace
+
+void OptConfig::describe(config::Fields& f) {
+  using namespace config;
+  f("vocab_size", vocab_size, "rows of the token embedding; default: the tokenizer's", at_least(1));
+  f("hidden_size", hidden_size, "width of the residual stream", at_least(1));
+  f("word_embed_proj_dim", word_embed_proj_dim, "width of the token embedding; default: hidden_size", at_least(1));
+  f("num_hidden_layers", num_hidden_layers, "transformer layers", at_least(1));
+  f("num_attention_heads", num_attention_heads, "heads; must divide hidden_size", at_least(1));
+  f("ffn_dim", ffn_dim, "width of the feed-forward layer", at_least(1));
+  f("activation_function", activation_function, "activation of the feed-forward layer", one_of({"relu", "gelu"}));
+  f("do_layer_norm_before", do_layer_norm_before, "pre-LN (true) or post-LN (false)");
+  f("dropout", dropout, "dropout of residual branches", between(0, 0.999));
+  f("attention_dropout", attention_dropout, "dropout of the attention probabilities", between(0, 0.999));
+  f("max_position_embeddings", max_position_embeddings, "longest sequence", at_least(1));
+  f("init_std", init_std, "standard deviation of fresh weights", at_least(0));
+  f("layer_norm_eps", layer_norm_eps, "epsilon of every LayerNorm", greater_than(0));
+  f("pad_token_id", pad_token_id, "id whose embedding starts at zero", at_least(0));
+  f("bos_token_id", bos_token_id, "id that starts a text", at_least(0));
+  f("eos_token_id", eos_token_id, "id that ends a text", at_least(0));
+  f("initialization", initialization,
+    "hf: every weight N(0, init_std^2); reference: the attention's projections as torch.nn.Linear (SPEC 3.3)",
+    one_of({"hf", "reference"}));
+  f.require(hidden_size % num_attention_heads == 0, "num_attention_heads",
+            concat("expected a divisor of hidden_size (", hidden_size, "), got ", num_attention_heads));
+}
+
+std::unique_ptr<Model> OptConfig::build(const AttentionConfig& attention, int64_t max_seq_length) const {
+  return std::make_unique<Opt>(*this, attention, max_seq_length);
+}
+
+Json OptConfig::hugging_face() const {
+  return {{"architectures", {"OPTForCausalLM"}},
+          {"model_type", "opt"},
+          {"vocab_size", *vocab_size},
+          {"hidden_size", hidden_size},
+          {"word_embed_proj_dim", embedding_size()},
+          {"num_hidden_layers", num_hidden_layers},
+          {"num_attention_heads", num_attention_heads},
+          {"ffn_dim", ffn_dim},
+          {"activation_function", activation_function},
+          {"do_layer_norm_before", do_layer_norm_before},
+          {"_remove_final_layer_norm", false},
+          {"dropout", dropout},
+          {"attention_dropout", attention_dropout},
+          {"layerdrop", 0.0},
+          {"max_position_embeddings", max_position_embeddings},
+          {"init_std", init_std},
+          {"layer_norm_eps", layer_norm_eps},
+          {"layer_norm_elementwise_affine", true},
+          {"enable_bias", true},
+          {"pad_token_id", pad_token_id},
+          {"bos_token_id", bos_token_id},
+          {"eos_token_id", eos_token_id},
+          {"tie_word_embeddings", true}};
+}
+
+void OptConfig::fit(int64_t vocabulary) {
+  if (!vocab_size) vocab_size = vocabulary;
+  if (*vocab_size < vocabulary)
+    throw UsageError(concat("model.vocab_size: expected at least the tokenizer's ", vocabulary, ", got ", *vocab_size));
+}
+
+}  // namespace quench

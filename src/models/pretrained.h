@@ -1,0 +1,34 @@
+// A checkpoint is a Hugging Face folder: config.json (Hugging Face's keys, and ours under "quench"), model.safetensors
+// with Hugging Face's parameter names, and the tokenizer's files.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "models/model.h"
+
+namespace quench {
+
+struct Pretrained {
+  std::shared_ptr<ModelConfig> config;
+  AttentionConfig attention;
+  int64_t max_seq_length = 0;
+  std::unique_ptr<Model> model;
+  std::filesystem::path folder;  // where it was read from
+};
+
+// The folder that MODEL means: one with a config.json, or the newest complete checkpoint of a run folder. Throws
+// UsageError.
+std::filesystem::path model_folder(const std::string& model);
+
+// Reads MODEL in float32 on the CPU. Throws Error.
+Pretrained load_pretrained(const std::string& model, bool allow_partial = false);
+
+// Only config.json, with freshly allocated parameters.
+Pretrained load_architecture(const std::filesystem::path& folder);
+
+// Writes config.json and model.safetensors into an existing folder.
+void save_pretrained(const std::filesystem::path& folder, const Pretrained& pretrained);
+
+}  // namespace quench

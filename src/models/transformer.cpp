@@ -1,0 +1,61 @@
+#include "models/transformer.h"
+
+#include <ATen/ATen.h>
+
+#include "base/error.h"
+
+namespace quench {
+namespace {
+
+AttentionShape attention_shape(const LayerOptions& o) {
+  return {o.hidden_size, o.heads, o.max_seq_length, o.attention_dropout};
+}
+
+}  // namespace
+
+TransformerLayer::TransformerLayer(Parameters& parameters, const LayerOptions& options,
+                                   const AttentionConfig& attention, const LayerNames& names, int64_t index)
+    : options_(options),
+      scope_(concat("layers.", index, ".")),
+      attention_(parameters, attention, attention_shape(options), names.attention, scope_ + "attention."),
+      attention_norm_(add_layer_norm(parameters, names.attention_norm, options.hidden_size, options.layer_norm_eps)),
+      output_norm_(add_layer_norm(parameters, names.output_norm, options.hidden_size, options.layer_norm_eps)),
+      intermediate_(add_linear(parameters, names.intermediate, options.hidden_size, options.intermediate_size,
+                               options.weight, options.bias)),
+      output_(add_linear(parameters, names.output, options.intermediate_size, options.hidden_size, options.weight,
+                         options.bias)) {}
+
+at::Tensor TransformerLayer::add_residual(const at::Tensor& branch, const at::Tensor& residual,
+                                          ForwardContext& context) const {
+  if (options_.drop_path > 0 && context.stream.training())
+    return residual + drop_path(dropout(branch, options_.hidden_dropout, context.stream), options_.drop_path,
+                                context.stream);
+  return dropout_add(branch, residual, options_.hidden_dropout, context.stream);
+}
+
+at::Tensor TransformerLayer::feed_forward(const at::Tensor& x, const Taps& taps) const {
+  const at::Tensor inner = intermediate_(x, taps);
+  const at::Tensor activated = options_.activation == "relu" ? at::relu(inner) : at::gelu(inner);
+  return taps(scope_, "ffn.output", output_(taps(scope_, "ffn.intermediate", activated), taps));
+}
+
+at::Tensor TransformerLayer::operator()(const at::Tensor& input, const AttentionMask& mask,
+                                        ForwardContext& context) const {
+  const Taps& taps = context.taps;
+  const auto attention_norm = [&](const at::Tensor& x) {
+    return taps(scope_, "attention.norm", attention_norm_(x, taps));
+  };
+  const auto output_norm = [&](const at::Tensor& x) { return taps(scope_, "ffn.norm", output_norm_(x, taps)); };
+
+  const at::Tensor attended =
+      attention_(options_.pre_norm ? attention_norm(input) : input, mask, taps, context.stream);
+  at::Tensor x = taps(scope_, "attention.residual", add_residual(attended, input, context));
+  if (!options_.pre_norm) x = attention_norm(x);
+
+  const at::Tensor fed = feed_forward(options_.pre_norm ? output_norm(x) : x, taps);
+  x = taps(scope_, "ffn.residual", add_residual(fed, x, context));
+  if (!options_.pre_norm) x = output_norm(x);
+  return taps(scope_, "output", x);
+}
+
+}  // namespace quench

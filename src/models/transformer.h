@@ -1,0 +1,56 @@
+// The one transformer stack: BERT, OPT and ViT are embeddings, these layers, and a head.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "attention/attention.h"
+
+namespace quench {
+
+// What a forward pass needs besides its batch.
+struct ForwardContext {
+  Taps taps;
+  DropoutStream stream;
+};
+
+struct LayerOptions {
+  int64_t hidden_size = 768;
+  int64_t heads = 12;
+  int64_t intermediate_size = 3072;
+  int64_t max_seq_length = 512;
+  std::string activation = "gelu";  // gelu (exact) | relu
+  bool pre_norm = false;            // norms before the blocks (OPT, ViT) or after the residual sums (BERT)
+  double layer_norm_eps = 1e-12;
+  double hidden_dropout = 0;
+  double attention_dropout = 0;
+  double drop_path = 0;  // stochastic depth of both blocks
+  Init weight, bias = Init::constant(0);
+};
+
+// Parameter names of one layer.
+struct LayerNames {
+  AttentionNames attention;
+  std::string attention_norm, intermediate, output, output_norm;
+};
+
+class TransformerLayer {
+ public:
+  TransformerLayer(Parameters& parameters, const LayerOptions& options, const AttentionConfig& attention,
+                   const LayerNames& names, int64_t index);
+
+  // x [B, T, D] -> [B, T, D]
+  at::Tensor operator()(const at::Tensor& x, const AttentionMask& mask, ForwardContext& context) const;
+
+ private:
+  at::Tensor add_residual(const at::Tensor& branch, const at::Tensor& residual, ForwardContext& context) const;
+  at::Tensor feed_forward(const at::Tensor& x, const Taps& taps) const;
+
+  LayerOptions options_;
+  std::string scope_;  // "layers.N."
+  Attention attention_;
+  LayerNorm attention_norm_, output_norm_;
+  Linear intermediate_, output_;
+};
+
+}  // namespace quench

@@ -1,0 +1,84 @@
+#include "nn/linear_cross_entropy.h"
+
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <algorithm>
+
+namespace quench {
+namespace {
+
+constexpr int64_t kChunkElements = int64_t{1} << 23;  // of logits: 32 MB in float32
+
+struct Gradients {
+  at::Tensor hidden, weight, bias;
+};
+
+at::Tensor wide(const at::Tensor& x) {
+  return x.scalar_type() == at::kHalf || x.scalar_type() == at::kBFloat16 ? x.to(at::kFloat) : x;
+}
+
+// Adds the loss of some rows to `total` and, if `gradients` is given, their gradients of the mean over `count` labels.
+void chunk(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& labels,
+           const at::Tensor& count, int64_t begin, at::Tensor& total, Gradients* gradients) {
+  const at::Tensor logits = wide(at::linear(hidden, weight, bias));
+  const at::Tensor log_probs = at::log_softmax(logits, 1);
+  const at::Tensor valid = (labels != -100).to(log_probs.scalar_type());
+  const at::Tensor target = labels.clamp_min(0).unsqueeze(1);
+  total.sub_((log_probs.gather(1, target).squeeze(1) * valid).sum());
+  if (!gradients) return;
+  const at::Tensor share = (valid / count).unsqueeze(1);
+  at::Tensor grad = log_probs.exp_().mul_(share);
+  grad.scatter_add_(1, target, share.neg());
+  gradients->hidden.narrow(0, begin, hidden.size(0)).copy_(at::mm(grad, weight));
+  if (gradients->weight.defined()) {
+    gradients->weight.add_(at::mm(grad.t(), hidden));
+  } else {
+    gradients->weight = at::mm(grad.t(), hidden).to(weight.scalar_type());
+  }
+  if (bias.defined()) gradients->bias.add_(grad.sum(0));
+}
+
+struct LinearCrossEntropy : torch::autograd::Function<LinearCrossEntropy> {
+  static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& hidden, const at::Tensor& weight,
+                            const std::optional<at::Tensor>& bias, const at::Tensor& labels) {
+    const at::Tensor offset = bias.value_or(at::Tensor());
+    const at::Tensor count = (labels != -100).sum();
+    const bool train = hidden.requires_grad() || weight.requires_grad();
+    Gradients gradients;
+    if (train) {
+      gradients.hidden = at::empty_like(hidden);
+      if (offset.defined()) gradients.bias = at::zeros_like(offset);
+    }
+    at::Tensor total = at::zeros({}, wide(weight.detach().narrow(0, 0, 1)).options());
+    const int64_t rows = hidden.size(0), step = std::max<int64_t>(256, kChunkElements / weight.size(0));
+    for (int64_t begin = 0; begin < rows; begin += step) {
+      const int64_t size = std::min(step, rows - begin);
+      chunk(hidden.narrow(0, begin, size), weight, offset, labels.narrow(0, begin, size), count, begin, total,
+            train ? &gradients : nullptr);
+    }
+    if (train && !gradients.weight.defined()) gradients.weight = at::zeros_like(weight);
+    if (train) ctx->save_for_backward({gradients.hidden, gradients.weight, gradients.bias});
+    return total / count;
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
+                                                 torch::autograd::variable_list grads) {
+    torch::autograd::variable_list saved = ctx->get_saved_variables();
+    const at::Tensor& scale = grads[0];
+    const bool unscaled = scale.is_cpu() && scale.item<double>() == 1;
+    if (!unscaled)
+      for (at::Tensor& gradient : saved)
+        if (gradient.defined()) gradient = gradient * scale.to(gradient.scalar_type());
+    return {saved[0], saved[1], saved[2], at::Tensor()};
+  }
+};
+
+}  // namespace
+
+at::Tensor linear_cross_entropy(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& bias,
+                                const at::Tensor& labels) {
+  return LinearCrossEntropy::apply(hidden, weight, bias.defined() ? std::optional(bias) : std::nullopt, labels);
+}
+
+}  // namespace quench

@@ -1,0 +1,116 @@
+#include "ptq/fake_quantizer.h"
+
+#include <ATen/ATen.h>
+#include <fnmatch.h>
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace quench {
+namespace {
+
+bool is_head_weight(const std::string& name) {
+  return name.starts_with("cls.") || name.starts_with("lm_head") || name.starts_with("classifier");
+}
+
+}  // namespace
+
+bool matches_glob(const std::string& glob, const std::string& name) {
+  return fnmatch(glob.c_str(), name.c_str(), FNM_NOESCAPE) == 0;
+}
+
+FakeQuantizer::FakeQuantizer(const PtqConfig& config, const std::string& model_type)
+    : config_(config), model_type_(model_type) {}
+
+bool FakeQuantizer::placed(const std::string& tap) const {
+  if (tap == "logits" || tap == "head.transform") return config_.quantize_head || config_.placement == "full";
+  // What a layer hands on is its last tap already, under another name.
+  const bool layer_output = tap.starts_with("layers.") && std::count(tap.begin(), tap.end(), '.') == 2;
+  if (layer_output) return false;
+  if (config_.placement == "full") return true;
+  if (tap.ends_with("attention.gate")) return false;
+  // The reference quantizes the gated context in BERT, the context before its gate in OPT (quirk 6 of SPEC 12).
+  return !tap.ends_with(model_type_ == "opt" ? "attention.gated" : "attention.context");
+}
+
+bool FakeQuantizer::weight_placed(const std::string& name) const {
+  if (config_.placement == "full") return true;
+  if (is_head_weight(name)) return config_.quantize_head;
+  return name.ends_with(".weight") && name.find(".alpha") == std::string::npos;
+}
+
+FakeQuantizer::Site FakeQuantizer::site(const std::string& name, bool is_weight) const {
+  Site site;
+  const WeightQuantization& w = config_.weights;
+  const ActivationQuantization& a = config_.activations;
+  site.enabled = is_weight ? w.enabled && weight_placed(name) : a.enabled && placed(name);
+  site.options.bits = is_weight ? w.bits : a.bits;
+  site.options.symmetric = is_weight ? w.symmetric : a.symmetric;
+  site.options.granularity = is_weight ? w.granularity : "per_tensor";
+  site.options.estimator.type = is_weight ? w.estimator : a.estimator;
+  site.options.estimator.search = is_weight ? w.search : a.search;
+  if (!is_weight) site.options.estimator.percentile = a.percentile;
+  for (const QuantizerOverride& o : config_.overrides) {
+    if (!matches_glob(o.match, name)) continue;
+    if (o.enabled) site.enabled = *o.enabled;
+    if (o.bits) site.options.bits = *o.bits;
+    if (o.symmetric) site.options.symmetric = *o.symmetric;
+    if (o.estimator) site.options.estimator.type = *o.estimator;
+  }
+  if (site.options.estimator.type == "mse") site.options.estimator.percentile.reset();
+  return site;
+}
+
+Quantizer& FakeQuantizer::quantizer(const std::string& name, bool is_weight, const Site& site) {
+  const auto found = quantizers_.find(name);
+  if (found != quantizers_.end()) return found->second;
+  order_.emplace_back(name, is_weight ? "weight" : "activation");
+  return quantizers_.try_emplace(name, name, site.options).first->second;
+}
+
+bool FakeQuantizer::wants(const std::string& tap) const { return site(tap, /*is_weight=*/false).enabled; }
+
+at::Tensor FakeQuantizer::activation(const std::string& tap, const at::Tensor& x) {
+  return quantizer(tap, /*is_weight=*/false, site(tap, false))(x);
+}
+
+at::Tensor FakeQuantizer::weight(const std::string& name, const at::Tensor& w) {
+  const auto cached = quantized_weights_.find(name);
+  if (cached != quantized_weights_.end()) return cached->second;
+  const Site at = site(name, /*is_weight=*/true);
+  at::Tensor quantized = w;
+  if (at.enabled) {
+    Quantizer& q = quantizer(name, /*is_weight=*/true, at);
+    quantized = q(w.detach());
+    q.fix();
+  }
+  return quantized_weights_.emplace(name, quantized).first->second;
+}
+
+void FakeQuantizer::fix() {
+  for (auto& [name, quantizer] : quantizers_)
+    if (!quantizer.is_fixed()) quantizer.fix();
+}
+
+void FakeQuantizer::check_overrides() const {
+  for (const QuantizerOverride& o : config_.overrides) {
+    if (o.enabled && !*o.enabled) continue;  // what it switches off was not met
+    const bool met = std::any_of(order_.begin(), order_.end(),
+                                 [&](const auto& entry) { return matches_glob(o.match, entry.first); });
+    if (!met) throw UsageError(concat("ptq.overrides: '", o.match, "' matches no quantizer"));
+  }
+}
+
+Json FakeQuantizer::records() const {
+  Json records = Json::array();
+  for (const auto& [name, kind] : order_) {
+    Json record = quantizers_.at(name).record();
+    Json entry = {{"name", name}, {"kind", kind}};
+    entry.update(record);
+    records.push_back(entry);
+  }
+  return records;
+}
+
+}  // namespace quench

@@ -1,0 +1,53 @@
+// The listener that quantizes a model: it stands at the taps of a placement and at the weights, estimates ranges while
+// calibrating, and afterwards simulates INT-b arithmetic with them (SPEC 8).
+#pragma once
+
+#include <map>
+#include <string>
+#include <unordered_map>
+
+#include "quant/quantizer.h"
+#include "run/ptq_config.h"
+#include "taps/taps.h"
+
+namespace quench {
+
+class FakeQuantizer : public TapListener {
+ public:
+  // `model_type` (bert, opt, vit) decides what the reference placement means. Throws UsageError for an option that cannot be.
+  FakeQuantizer(const PtqConfig& config, const std::string& model_type);
+
+  bool wants(const std::string& tap) const override;
+  at::Tensor activation(const std::string& tap, const at::Tensor& x) override;
+  at::Tensor weight(const std::string& name, const at::Tensor& w) override;
+
+  // Ends calibration: every range that was estimated stays as it is.
+  void fix();
+
+  // Throws UsageError if an override matches no quantizer that was met.
+  void check_overrides() const;
+
+  // [{"name", "kind", "bits", ...}] in the order in which the model met them.
+  Json records() const;
+
+ private:
+  struct Site {
+    bool enabled = false;
+    QuantizerOptions options;
+  };
+  Site site(const std::string& name, bool is_weight) const;
+  bool placed(const std::string& tap) const;
+  bool weight_placed(const std::string& name) const;
+  Quantizer& quantizer(const std::string& name, bool is_weight, const Site& site);
+
+  PtqConfig config_;
+  std::string model_type_;
+  std::map<std::string, Quantizer> quantizers_;
+  std::vector<std::pair<std::string, const char*>> order_;  // name, kind
+  std::unordered_map<std::string, at::Tensor> quantized_weights_;
+};
+
+// Whether `name` matches a glob in which * stands for any characters and ? for one.
+bool matches_glob(const std::string& glob, const std::string& name);
+
+}  // namespace quench

@@ -1,0 +1,70 @@
+#include "ptq/ptq.h"
+
+#include <ATen/ATen.h>
+
+#include "base/error.h"
+#include "base/progress.h"
+#include "data/sampler.h"
+
+namespace quench {
+
+PtqData open_ptq_data(const PtqConfig& ptq, const RunConfig& run, std::shared_ptr<const Tokenizer> tokenizer) {
+  DataContext context = run.data_context();
+  context.tokenizer = std::move(tokenizer);
+  const auto open = [&](const std::shared_ptr<DataConfig>& own, Subset subset) {
+    const std::shared_ptr<DataConfig>& data = own ? own : run.data;
+    if (!data)
+      throw UsageError("ptq: the model has no run of its own, so give ptq.calibration.data and ptq.evaluation.data");
+    return data->open(subset, context).source;
+  };
+  return {open(ptq.calibration.data, Subset::kTrain), open(ptq.evaluation.data, Subset::kValidation)};
+}
+
+void calibrate(const Pretrained& pretrained, const BatchSource& source, const PtqConfig& ptq, at::Device device,
+               FakeQuantizer& quantizer) {
+  at::NoGradGuard no_grad;
+  ForwardContext context{Taps({&quantizer}), DropoutStream()};
+  const CalibrationConfig& c = ptq.calibration;
+  const uint64_t seed = static_cast<uint64_t>(ptq.seed);
+  const Sampler sampler(source.samples(), seed, c.shuffle);
+  Progress progress("calibrate", c.batches, "samples", static_cast<double>(c.batch_size));
+  for (int64_t b = 0; b < c.batches; ++b) {
+    const int64_t left = c.shuffle ? c.batch_size : std::min(c.batch_size, source.samples() - b * c.batch_size);
+    if (left <= 0) break;  // in order, the data is read once
+    std::vector<int64_t> samples, positions;
+    for (int64_t i = 0; i < left; ++i) {
+      positions.push_back(b * c.batch_size + i);
+      samples.push_back(sampler.index(positions.back()));
+    }
+    const Batch batch = source.batch({samples, positions, seed, b, /*training=*/false}).to(device);
+    pretrained.model->forward(batch, context);
+    progress.update(b + 1);
+  }
+  progress.finish();
+  quantizer.fix();
+  quantizer.check_overrides();
+}
+
+Json quantize_and_evaluate(const Pretrained& pretrained, const PtqData& data, const PtqConfig& ptq,
+                           const PtqOptions& options) {
+  EvaluationOptions evaluation;
+  evaluation.batch_size = ptq.evaluation.batch_size;
+  evaluation.max_batches = ptq.evaluation.max_batches;
+  evaluation.kurtosis_batches = options.kurtosis_batches;
+  evaluation.seed = options.evaluation_seed;
+  evaluation.device = options.device;
+
+  evaluation.label = "full precision";
+  const Json full = options.full_precision ? *options.full_precision
+                                           : evaluate(pretrained, *data.evaluation, evaluation).to_json();
+  FakeQuantizer quantizer(ptq, pretrained.config->type());
+  calibrate(pretrained, *data.calibration, ptq, options.device, quantizer);
+  evaluation.label = "quantized";
+  const Json quantized = evaluate(pretrained, *data.evaluation, evaluation, {&quantizer}).to_json();
+  return {{"settings", config::write(ptq)},
+          {"full_precision", full},
+          {"quantized", quantized},
+          {"quantizers", quantizer.records()}};
+}
+
+}  // namespace quench

@@ -1,0 +1,68 @@
+// The range of the data itself: of the last tensor seen (minmax), or an exponential moving average
+// over the tensors seen (running_minmax). With a percentile p the (100 - p)-th and p-th percentiles
+// take the place of minimum and maximum; they are float64, as is the scale made from them.
+#include <ATen/ATen.h>
+
+#include "base/error.h"
+#include "quant/estimator.h"
+#include "quant/percentile.h"
+
+namespace quench {
+namespace {
+
+class MinMaxEstimator : public RangeEstimator {
+ public:
+  // `momentum` is the weight of the past.
+  MinMaxEstimator(const QuantizerOptions& options, double momentum)
+      : per_channel_(options.per_channel()),
+        percentile_(options.estimator.percentile),
+        momentum_(momentum) {
+    if (!percentile_) return;
+    if (per_channel_) throw UsageError("a percentile is for per-tensor ranges only");
+    if (!(*percentile_ > 50 && *percentile_ <= 100)) {
+      throw UsageError(concat("percentile must be above 50 and at most 100, got ", *percentile_));
+    }
+  }
+
+  void observe(const at::Tensor& x) override {
+    const Range batch = measure(x);
+    const bool blend = momentum_ > 0 && range_.min.defined();
+    range_ = blend ? Range{average(batch.min, range_.min), average(batch.max, range_.max)} : batch;
+  }
+
+  Range range() const override { return range_; }
+
+ private:
+  Range measure(const at::Tensor& x) const {
+    const Range extremes = finite_min_max(x, per_channel_);
+    if (!percentile_) return extremes;
+    const auto options = extremes.min.options().dtype(at::kDouble);
+    return {at::scalar_tensor(percentile(x, 100 - *percentile_), options),
+            at::scalar_tensor(percentile(x, *percentile_), options)};
+  }
+
+  at::Tensor average(const at::Tensor& now, const at::Tensor& past) const {
+    return now * (1 - momentum_) + past * momentum_;
+  }
+
+  bool per_channel_;
+  std::optional<double> percentile_;
+  double momentum_;
+  Range range_;
+};
+
+}  // namespace
+
+std::unique_ptr<RangeEstimator> make_minmax(const QuantizerOptions& options) {
+  return std::make_unique<MinMaxEstimator>(options, 0);
+}
+
+std::unique_ptr<RangeEstimator> make_running_minmax(const QuantizerOptions& options) {
+  const double momentum = options.estimator.momentum;
+  if (!(momentum >= 0 && momentum < 1)) {
+    throw UsageError(concat("momentum must be at least 0 and below 1, got ", momentum));
+  }
+  return std::make_unique<MinMaxEstimator>(options, momentum);
+}
+
+}  // namespace quench

@@ -1,0 +1,52 @@
+// One quantizer: an estimator that watches the tensors passing by, and the grid made from its
+// range.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/json.h"
+#include "quant/affine.h"
+#include "quant/estimator.h"
+#include "quant/options.h"
+
+namespace quench {
+
+// Estimating from the start: each tensor first updates the range, then is quantized with it. From
+// fix() on the range stays. Errors carry the quantizer's name.
+class Quantizer {
+ public:
+  // Throws UsageError where an option is out of range.
+  Quantizer(std::string name, const QuantizerOptions& options);
+
+  // Simulated quantization of `x` (see fake_quantize); while estimating, after observe(x).
+  at::Tensor operator()(const at::Tensor& x);
+
+  // Updates the range. Throws Error where `x` is empty or not finite, or the range is fixed.
+  void observe(const at::Tensor& x);
+
+  // Throws Error where nothing has been observed.
+  void fix();
+
+  bool has_range() const { return affine_.has_value(); }
+  bool is_fixed() const { return fixed_; }
+  const std::string& name() const { return name_; }
+  const QuantizerOptions& options() const { return options_; }
+
+  // Throws Error where nothing has been observed.
+  const Affine& affine() const;
+
+  // {"name", "bits", "symmetric", "signed", "scale", "zero_point"}: the last two numbers, per
+  // channel lists.
+  Json record() const;
+
+ private:
+  std::string name_;
+  QuantizerOptions options_;
+  std::unique_ptr<RangeEstimator> estimator_;
+  std::optional<Affine> affine_;
+  bool fixed_ = false;
+};
+
+}  // namespace quench

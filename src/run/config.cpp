@@ -1,0 +1,109 @@
+#include "run/config.h"
+
+#include <ATen/Context.h>
+
+#include <filesystem>
+
+#include "base/error.h"
+
+namespace quench {
+
+using config::at_least;
+using config::between;
+using config::greater_than;
+using config::one_of;
+
+void describe(config::Fields& f, OptimizerConfig& c) {
+  f("type", c.type, "optimizer", one_of({"adamw"}));
+  f("learning_rate", c.learning_rate, "peak rate", greater_than(0));
+  f("betas", c.betas, "decay of both moments", between(0, 0.99999999));
+  f("eps", c.eps, "epsilon", greater_than(0));
+  f("weight_decay", c.weight_decay, "decoupled decay of everything but biases and LayerNorm gains", at_least(0));
+  f("decay_norm_weights", c.decay_norm_weights, "decay LayerNorm gains too");
+  f.require(c.betas.size() == 2, "betas", "expected two numbers");
+}
+
+void describe(config::Fields& f, ScheduleConfig& c) {
+  f("shape", c.shape, "shape after the warm-up", one_of({"linear", "cosine", "constant"}));
+  f("warmup_steps", c.warmup_steps, "steps of linear warm-up", at_least(0));
+  f("steps", c.steps, "length of the schedule; default: train.steps", at_least(1));
+  f("warmup_from_zero", c.warmup_from_zero, "as the reference: the first step has rate 0");
+  f("final_lr_fraction", c.final_lr_fraction, "share of the peak rate that is left at the end", between(0, 0.999));
+}
+
+void describe(config::Fields& f, TrainConfig& c) {
+  f("steps", c.steps, "optimizer steps", at_least(1));
+  f("batch_size", c.batch_size, "samples of one forward pass", at_least(1));
+  f("gradient_accumulation_steps", c.gradient_accumulation_steps, "forward passes of one step", at_least(1));
+  f("max_grad_norm", c.max_grad_norm, "clip the global gradient norm; 0: off", at_least(0));
+  f("seed", c.seed, "of initialization, data order, masks and dropout", at_least(0));
+  f("shuffle", c.shuffle, "draw the samples in random order");
+  f("initialize_from", c.initialize_from, "MODEL whose weights training starts from");
+  f("log_every", c.log_every, "steps between lines of metrics.jsonl", at_least(1));
+  f("eval_every", c.eval_every, "steps between evaluations; 0: only at the end", at_least(0));
+  f("checkpoint_every", c.checkpoint_every, "steps between checkpoints; 0: only at the end", at_least(0));
+  f("keep_checkpoints", c.keep_checkpoints, "newest checkpoints that are kept; 0: all", at_least(0));
+}
+
+void describe(config::Fields& f, EvalConfig& c) {
+  f("batch_size", c.batch_size, "samples a batch", at_least(1));
+  f("max_batches", c.max_batches, "stop after so many batches", at_least(1));
+  f("kurtosis_batches", c.kurtosis_batches, "batches whose kurtosis is averaged", at_least(1));
+  f("seed", c.seed, "of the masks", at_least(0));
+}
+
+void describe(config::Fields& f, OutputConfig& c) {
+  f("folder", c.folder, "run folder; default: runs/<name of the config file>");
+  f("tensorboard", c.tensorboard, "write TensorBoard event files");
+}
+
+void describe(config::Fields& f, RunConfig& c) {
+  f.variant("model", c.model, model_types(), "the model, in Hugging Face's own keys");
+  f.section("attention", c.attention, "softmax and gate of the attention");
+  f.variant("data", c.data, data_types(), "training and validation data");
+  f.section("tokenizer", c.tokenizer, "how text becomes tokens");
+  f.section("task", c.task, "what is learned");
+  f.section("optimizer", c.optimizer, "optimizer");
+  f.section("schedule", c.schedule, "learning rate over time");
+  f.section("train", c.train, "training");
+  f("device", c.device, "auto: CUDA where there is one", one_of({"auto", "cpu", "cuda"}));
+  f("precision", c.precision, "fp32, or autocast with float32 master weights", one_of({"fp32", "bf16", "fp16"}));
+  f.section("eval", c.eval, "evaluation");
+  f.section("ptq", c.ptq, "quantization after training");
+  f.section("output", c.output, "where results go");
+}
+
+std::string RunConfig::task_type() const {
+  if (task.objective) return *task.objective;
+  const std::string type = model->type();
+  return type == "bert" ? "mlm" : type == "opt" ? "clm" : "classification";
+}
+
+DataContext RunConfig::data_context() const { return {task_type(), task.mlm_probability, tokenizer, nullptr}; }
+
+RunConfig load_run_config(const std::string& path, const std::vector<std::string>& assignments) {
+  const std::filesystem::path inside = std::filesystem::path(path) / "config.yaml";
+  config::Node node = config::load(std::filesystem::is_directory(path) ? inside.string() : path);
+  for (const std::string& assignment : assignments) config::set(node, assignment);
+  RunConfig config;
+  config::read(node, config);
+  if (!config.model) throw UsageError(concat(path, ": model: expected a section with a `type`, got none"));
+  if (!config.data) throw UsageError(concat(path, ": data: expected a section with a `type`, got none"));
+  config.data->validate();
+  for (const auto& data : {config.ptq.calibration.data, config.ptq.evaluation.data})
+    if (data) data->validate();
+  const std::optional<std::string>& from = config.train.initialize_from;
+  if (from && !std::filesystem::exists(*from))
+    throw UsageError(concat("train.initialize_from: '", *from, "' does not exist"));
+  if (config.tokenizer.path && !std::filesystem::exists(expand_variables(*config.tokenizer.path)))
+    throw UsageError(concat("tokenizer.path: '", *config.tokenizer.path, "' does not exist"));
+  return config;
+}
+
+at::Device choose_device(const std::string& device) {
+  const bool has_cuda = at::globalContext().hasCUDA();
+  if (device == "cuda" && !has_cuda) throw UsageError("device: cuda was asked for, but LibTorch finds no CUDA device");
+  return device == "cpu" || !has_cuda ? at::kCPU : at::Device(at::kCUDA, 0);
+}
+
+}  // namespace quench

@@ -1,0 +1,86 @@
+// The whole config of a run: every section of docs/design.md 4.2.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "batches/data_config.h"
+#include "models/model.h"
+#include "run/ptq_config.h"
+
+namespace quench {
+
+struct OptimizerConfig {
+  std::string type = "adamw";
+  double learning_rate = 1e-4;
+  std::vector<double> betas = {0.9, 0.999};
+  double eps = 1e-8;
+  double weight_decay = 0.01;
+  bool decay_norm_weights = false;  // LayerNorm gains too
+};
+
+struct ScheduleConfig {
+  std::string shape = "linear";
+  int64_t warmup_steps = 0;
+  std::optional<int64_t> steps;   // length of the schedule; default: train.steps
+  bool warmup_from_zero = false;  // as the reference: the first step has rate 0
+  double final_lr_fraction = 0;
+};
+
+struct TrainConfig {
+  int64_t steps = 1000;
+  int64_t batch_size = 32;
+  int64_t gradient_accumulation_steps = 1;
+  double max_grad_norm = 1.0;  // 0: off
+  int64_t seed = 1000;
+  bool shuffle = true;
+  std::optional<std::string> initialize_from;  // MODEL whose weights training starts from
+  int64_t log_every = 50;
+  int64_t eval_every = 0;        // 0: only at the end
+  int64_t checkpoint_every = 1000;
+  int64_t keep_checkpoints = 2;  // 0: all
+};
+
+struct EvalConfig {
+  int64_t batch_size = 32;
+  std::optional<int64_t> max_batches;
+  int64_t kurtosis_batches = 257;  // as the reference
+  int64_t seed = 1000;             // of the masks
+};
+
+struct OutputConfig {
+  std::optional<std::string> folder;  // default: runs/<name of the config file>
+  bool tensorboard = true;
+};
+
+struct RunConfig {
+  std::shared_ptr<ModelConfig> model;
+  AttentionConfig attention;
+  std::shared_ptr<DataConfig> data;
+  TokenizerConfig tokenizer;
+  TaskConfig task;
+  OptimizerConfig optimizer;
+  ScheduleConfig schedule;
+  TrainConfig train;
+  std::string device = "auto";
+  std::string precision = "fp32";
+  EvalConfig eval;
+  PtqConfig ptq;
+  OutputConfig output;
+
+  // The task, resolved: from the model where the config is silent.
+  std::string task_type() const;
+  DataContext data_context() const;
+};
+void describe(config::Fields& fields, RunConfig& config);
+
+// Reads CONFIG (a file, or a run folder's config.yaml), applies `--set` assignments, validates values and files.
+// Throws UsageError; creates nothing.
+RunConfig load_run_config(const std::string& path, const std::vector<std::string>& assignments);
+
+// auto: CUDA where there is one.
+at::Device choose_device(const std::string& device);
+
+}  // namespace quench

@@ -1,0 +1,234 @@
+#include "sweep/sweep.h"
+
+#include <cmath>
+#include <limits>
+#include <map>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/signals.h"
+#include "data/tokenizer.h"
+#include "io/atomic_file.h"
+#include "ptq/ptq.h"
+#include "train/trainer.h"
+
+namespace quench {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string slug(const std::string& name) {
+  std::string out;
+  for (const unsigned char c : name) {
+    if (std::isalnum(c)) {
+      out += static_cast<char>(std::tolower(c));
+    } else if (!out.empty() && out.back() != '-') {
+      out += '-';
+    }
+  }
+  while (!out.empty() && out.back() == '-') out.pop_back();
+  return out;
+}
+
+std::vector<std::string> joined(const std::vector<std::string>& a, const std::vector<std::string>& b,
+                                const std::vector<std::string>& c = {}) {
+  std::vector<std::string> all = a;
+  all.insert(all.end(), b.begin(), b.end());
+  all.insert(all.end(), c.begin(), c.end());
+  return all;
+}
+
+double metric(const Json& evaluation) {
+  return evaluation.contains("accuracy") ? 100 * evaluation.at("accuracy").get<double>()
+                                         : evaluation.at("perplexity").get<double>();
+}
+
+// The figures of one row, one value for each finished training or PTQ seed.
+struct RowResult {
+  std::vector<double> full, inf_norm, kurtosis;
+  std::map<std::string, std::vector<double>> quantized;
+  bool accuracy = false;
+};
+
+class Sweep {
+ public:
+  Sweep(const SweepConfig& sweep, const std::vector<std::string>& assignments, fs::path folder)
+      : sweep_(sweep), assignments_(assignments), folder_(std::move(folder)), results_(sweep.rows.size()) {}
+
+  SweepOutcome run();
+
+ private:
+  RunConfig config(const SweepEntry& row, int64_t seed, const std::vector<std::string>& more = {}) const {
+    std::vector<std::string> all = joined(row.set, assignments_, more);
+    all.push_back(concat("train.seed=", seed));
+    return load_run_config(sweep_.base, all);
+  }
+  void cell(size_t row, int64_t seed);
+  void quantize(size_t row, int64_t seed, const fs::path& run, const Json& full_precision);
+  bool train_if_needed(const RunConfig& config, const fs::path& run);
+  void write();
+  SweepOutcome outcome() const;
+
+  const SweepConfig& sweep_;
+  std::vector<std::string> assignments_;
+  fs::path folder_;
+  std::vector<RowResult> results_;
+  std::vector<std::string> failures_;
+};
+
+// False if a signal stopped it.
+bool Sweep::train_if_needed(const RunConfig& config, const fs::path& run) {
+  if (fs::exists(run / "config.yaml")) {
+    RunConfig before = load_run_config(run.string(), {});
+    RunConfig now = config;
+    before.output = now.output;
+    before.ptq = now.ptq;
+    Json was = config::write(before), is = config::write(now);
+    for (const char* open : {"vocab_size", "num_labels"})  // filled in from the data when a run starts
+      if (is.at("model").contains(open) && is["model"][open].is_null()) was["model"][open] = nullptr;
+    check(was == is, run.string(), " holds a run of another config: remove it, or choose another --output");
+    if (fs::exists(run / "eval.json")) {
+      log_info(run.string() + ": trained before");
+      return true;
+    }
+  }
+  return train(config, run, /*resume=*/true).interrupted_by == 0;
+}
+
+void Sweep::cell(size_t row, int64_t seed) {
+  const SweepEntry& entry = sweep_.rows[row];
+  const fs::path run = folder_ / concat(slug(entry.name), "-seed", seed);
+  log_info(concat("== ", entry.name, ", seed ", seed, " (", run.string(), ")"));
+  if (!train_if_needed(config(entry, seed), run)) return;
+  const Json full = Json::parse(read_file(run / "eval.json"));
+  RowResult& result = results_[row];
+  result.accuracy = full.contains("accuracy");
+  result.full.push_back(metric(full));
+  result.inf_norm.push_back(full.at("outliers").at("max_inf_norm"));
+  result.kurtosis.push_back(full.at("outliers").at("avg_kurtosis"));
+  write();
+  quantize(row, seed, run, full);
+}
+
+void Sweep::quantize(size_t row, int64_t seed, const fs::path& run, const Json& full) {
+  std::optional<Pretrained> pretrained;
+  std::shared_ptr<const Tokenizer> tokenizer;
+  fs::create_directories(run / "ptq");
+  for (const SweepEntry& setting : sweep_.ptq) {
+    for (const int64_t ptq_seed : sweep_.ptq_seeds) {
+      if (caught_signal()) return;
+      const fs::path file = run / "ptq" / concat(slug(setting.name), "-seed", ptq_seed, ".json");
+      const RunConfig c = config(sweep_.rows[row], seed, joined(setting.set, {concat("ptq.seed=", ptq_seed)}));
+      Json done = fs::exists(file) ? Json::parse(read_file(file), nullptr, false) : Json();
+      if (!done.is_object() || done.value("settings", Json()) != config::write(c.ptq)) {
+        if (!pretrained) {
+          pretrained = load_pretrained(run.string());
+          pretrained->model->parameters.to(choose_device(c.device), at::kFloat);
+          if (c.task_type() != "classification" && c.data->type() == "text")
+            tokenizer = load_tokenizer(pretrained->folder.string());
+        }
+        PtqOptions options{choose_device(c.device), c.eval.kurtosis_batches, static_cast<uint64_t>(c.eval.seed), {}};
+        const bool same_evaluation = !c.ptq.evaluation.data && c.ptq.evaluation.batch_size == c.eval.batch_size &&
+                                     c.ptq.evaluation.max_batches == c.eval.max_batches && c.precision == "fp32";
+        if (same_evaluation) options.full_precision = full;
+        done = quantize_and_evaluate(*pretrained, open_ptq_data(c.ptq, c, tokenizer), c.ptq, options);
+        write_file_atomically(file, done.dump(2) + "\n");
+      }
+      results_[row].quantized[setting.name].push_back(metric(done.at("quantized")));
+      write();
+    }
+  }
+}
+
+SweepOutcome Sweep::outcome() const {
+  SweepOutcome outcome;
+  Table& table = outcome.table;
+  table.title = sweep_.title;
+  const std::string unit = !results_.empty() && results_[0].accuracy ? " acc." : " ppl";
+  table.columns = {{"method"}, {"FP" + unit, Align::kRight}, {"max inf norm", Align::kRight},
+                   {"avg kurtosis", Align::kRight}};
+  for (const SweepEntry& setting : sweep_.ptq) table.columns.push_back({setting.name + unit, Align::kRight});
+  outcome.json = {{"title", sweep_.title}, {"rows", Json::array()}, {"failed", failures_}};
+  for (size_t r = 0; r < results_.size(); ++r) {
+    const RowResult& result = results_[r];
+    std::vector<std::string> cells = {sweep_.rows[r].name, mean_std(result.full, 2), mean_std(result.inf_norm, 1),
+                                      mean_std(result.kurtosis, 1)};
+    Json quantized = Json::object();
+    for (const SweepEntry& setting : sweep_.ptq) {
+      const auto found = result.quantized.find(setting.name);
+      const std::vector<double> values = found == result.quantized.end() ? std::vector<double>() : found->second;
+      cells.push_back(mean_std(values, 2));
+      quantized[setting.name] = values;
+    }
+    table.rows.push_back(cells);
+    outcome.json["rows"].push_back({{"name", sweep_.rows[r].name},
+                                    {result.accuracy ? "accuracy" : "perplexity", result.full},
+                                    {"max_inf_norm", result.inf_norm},
+                                    {"avg_kurtosis", result.kurtosis},
+                                    {"quantized", quantized}});
+  }
+  outcome.failed = static_cast<int>(failures_.size());
+  outcome.interrupted_by = caught_signal();
+  return outcome;
+}
+
+void Sweep::write() {
+  const SweepOutcome now = outcome();
+  write_file_atomically(folder_ / "table.txt", to_text(now.table));
+  write_file_atomically(folder_ / "table.md", to_markdown(now.table));
+  write_file_atomically(folder_ / "sweep.json", now.json.dump(2) + "\n");
+}
+
+SweepOutcome Sweep::run() {
+  fs::create_directories(folder_);
+  catch_signals();
+  for (size_t row = 0; row < sweep_.rows.size(); ++row) {
+    for (const int64_t seed : sweep_.seeds) {
+      if (caught_signal()) return outcome();
+      try {
+        cell(row, seed);
+      } catch (const std::exception& error) {
+        failures_.push_back(concat(sweep_.rows[row].name, ", seed ", seed, ": ", error.what()));
+        log_error(failures_.back());
+      }
+    }
+  }
+  write();
+  return outcome();
+}
+
+}  // namespace
+
+void describe(config::Fields& f, SweepEntry& c) {
+  f("name", c.name, "how the table calls it");
+  f("set", c.set, "assignments over the base config: \"attention.softmax.type=clipped\"");
+  f.require(!c.name.empty(), "name", "expected a name");
+}
+
+void describe(config::Fields& f, SweepConfig& c) {
+  f("title", c.title, "above the table");
+  f("base", c.base, "config that every run starts from, relative to this file");
+  f.list("rows", c.rows, "ways to train");
+  f("seeds", c.seeds, "training seeds", config::at_least(0));
+  f.list("ptq", c.ptq, "ways to quantize");
+  f("ptq_seeds", c.ptq_seeds, "calibration seeds", config::at_least(0));
+  f.require(!c.base.empty(), "base", "expected a config file");
+  f.require(!c.rows.empty(), "rows", "expected at least one way to train");
+}
+
+SweepConfig load_sweep(const std::string& path, const std::vector<std::string>& assignments) {
+  SweepConfig sweep;
+  config::read(config::load(path), sweep);
+  sweep.base = (fs::path(path).parent_path() / sweep.base).string();
+  for (const SweepEntry& row : sweep.rows) {
+    load_run_config(sweep.base, joined(row.set, assignments));
+    for (const SweepEntry& setting : sweep.ptq) load_run_config(sweep.base, joined(row.set, assignments, setting.set));
+  }
+  return sweep;
+}
+
+SweepOutcome run_sweep(const SweepConfig& sweep, const std::vector<std::string>& assignments, const fs::path& folder) {
+  return Sweep(sweep, assignments, folder).run();
+}
+
+}  // namespace quench

@@ -1,0 +1,45 @@
+// A grid of training runs and PTQ settings over seeds, and the table made from it. What is done already is not done
+// again; a cell that fails is reported and does not end the sweep.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "config/fields.h"
+#include "report/table.h"
+
+namespace quench {
+
+// One row (a way to train) or one column (a way to quantize): assignments over the base config.
+struct SweepEntry {
+  std::string name;
+  std::vector<std::string> set;  // "attention.softmax.type=clipped"
+};
+
+struct SweepConfig {
+  std::string title;
+  std::string base;  // the config that every run starts from, relative to the sweep's file
+  std::vector<SweepEntry> rows;
+  std::vector<int64_t> seeds = {1000};  // of training
+  std::vector<SweepEntry> ptq;
+  std::vector<int64_t> ptq_seeds = {1, 2, 3};  // of calibration
+};
+void describe(config::Fields& fields, SweepConfig& config);
+
+// Reads CONFIG; every assignment is applied to the base config of all runs, on top of the rows'. Validates every
+// run before the first starts. Throws UsageError.
+SweepConfig load_sweep(const std::string& path, const std::vector<std::string>& assignments);
+
+struct SweepOutcome {
+  Table table;
+  Json json;        // {"title", "rows": [{"name", "full_precision", "max_inf_norm", "avg_kurtosis", "ptq": {...}}], "failed"}
+  int failed = 0;   // cells
+  int interrupted_by = 0;
+};
+
+// Runs into `folder`: <row>-seed<seed>/ is a run folder; writes table.txt, table.md and sweep.json as cells finish.
+SweepOutcome run_sweep(const SweepConfig& sweep, const std::vector<std::string>& assignments,
+                       const std::filesystem::path& folder);
+
+}  // namespace quench

@@ -1,0 +1,79 @@
+#include "train/checkpoint.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cstdio>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "io/atomic_file.h"
+#include "io/safetensors.h"
+
+namespace quench {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string step_name(int64_t step) {
+  char name[32];
+  std::snprintf(name, sizeof name, "step-%08lld", static_cast<long long>(step));
+  return name;
+}
+
+void delete_old(const fs::path& checkpoints, int64_t keep) {
+  if (keep == 0) return;
+  std::vector<fs::path> folders;
+  for (const auto& entry : fs::directory_iterator(checkpoints)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with("step-") && name.find(".tmp") == std::string::npos) folders.push_back(entry.path());
+  }
+  std::sort(folders.rbegin(), folders.rend());
+  for (size_t i = static_cast<size_t>(keep); i < folders.size(); ++i) fs::remove_all(folders[i]);
+}
+
+// The model of a checkpoint must be the one that the config describes.
+void check_same_architecture(const Pretrained& saved, const Pretrained& expected) {
+  const Json was = saved.config->hugging_face(), is = expected.config->hugging_face();
+  for (const auto& [key, value] : is.items())
+    check(was.contains(key) && was.at(key) == value, "is of another model: ", key, " is ",
+          was.contains(key) ? was.at(key).dump() : "missing", ", the config says ", value.dump());
+  check(config::write(saved.attention) == config::write(expected.attention), "was made with another attention: ",
+        config::write(saved.attention).dump(), ", the config says ", config::write(expected.attention).dump());
+}
+
+}  // namespace
+
+void save_checkpoint(const fs::path& run, const Pretrained& pretrained, const Tokenizer* tokenizer,
+                     const AdamW& optimizer, const TrainingState& state, int64_t keep) {
+  const fs::path checkpoints = run / "checkpoints";
+  AtomicFolder folder(checkpoints / step_name(state.step));
+  save_pretrained(folder.path(), pretrained);
+  if (tokenizer) tokenizer->save(folder.path().string());
+  write_safetensors(folder.path() / "training.safetensors", optimizer.state());
+  const Json json = {{"step", state.step},
+                     {"loss_scale", state.loss_scale},
+                     {"loss_scale_growth", state.loss_scale_growth}};
+  write_file_atomically(folder.path() / "state.json", json.dump(2) + "\n");
+  folder.commit();
+  write_file_atomically(checkpoints / "latest", step_name(state.step) + "\n");
+  delete_old(checkpoints, keep);
+}
+
+TrainingState load_checkpoint(const fs::path& run, Pretrained& pretrained, AdamW& optimizer) {
+  const fs::path folder = model_folder(run.string());
+  try {
+    check_same_architecture(load_architecture(folder), pretrained);
+    load_values(pretrained.model->parameters, read_safetensors(folder), pretrained.model->aliases());
+    optimizer.load_state(read_safetensors(folder / "training.safetensors"));
+    const Json json = Json::parse(read_file(folder / "state.json"));
+    return {json.at("step").get<int64_t>(), json.at("loss_scale").get<double>(),
+            json.at("loss_scale_growth").get<int64_t>()};
+  } catch (const Json::exception& error) {
+    fail((folder / "state.json").string(), ": ", error.what());
+  } catch (const Error& error) {
+    fail("cannot resume from ", folder.string(), ": ", error.what());
+  }
+}
+
+}  // namespace quench

@@ -1,0 +1,36 @@
+#include "train/metrics_log.h"
+
+#include "base/error.h"
+#include "io/atomic_file.h"
+
+namespace quench {
+
+namespace fs = std::filesystem;
+
+MetricsLog::MetricsLog(const fs::path& run, int64_t first_step, bool tensorboard) : path_(run / "metrics.jsonl") {
+  std::string kept;
+  if (fs::exists(path_)) {
+    std::istringstream lines(read_file(path_));
+    for (std::string line; std::getline(lines, line);) {
+      const Json json = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+      if (json.is_object() && json.value("step", first_step + 1) <= first_step) kept += line + "\n";
+    }
+  }
+  write_file_atomically(path_, kept);
+  file_.open(path_, std::ios::app);
+  check(file_.good(), path_.string(), ": cannot be opened for writing");
+  if (tensorboard) tensorboard_.emplace(run / "tb");
+}
+
+void MetricsLog::add(int64_t step, const std::string& group, const Json& values) {
+  Json line = {{"step", step}};
+  line.update(values);
+  file_ << line.dump() << std::endl;
+  check(file_.good(), path_.string(), ": cannot be written");
+  if (!tensorboard_) return;
+  for (const auto& [key, value] : values.items())
+    if (value.is_number()) tensorboard_->scalar(group + "/" + key, step, value.get<double>());
+  tensorboard_->flush();
+}
+
+}  // namespace quench

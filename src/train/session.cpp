@@ -1,0 +1,103 @@
+#include <ATen/ATen.h>
+
+#include <cmath>
+
+#include "base/error.h"
+#include "eval/precision.h"
+#include "train/schedule.h"
+#include "train/trainer.h"
+
+namespace quench {
+
+TrainingSession::TrainingSession(const RunConfig& config, Pretrained& pretrained, at::Device device)
+    : config_(config),
+      pretrained_(pretrained),
+      device_(device),
+      optimizer_((pretrained.model->parameters.to(device, at::kFloat), *pretrained.model), config.optimizer) {
+  const auto options = at::device(device);
+  bad_steps_ = at::zeros({}, options.dtype(at::kFloat));
+  if (config.precision == "fp16") {
+    loss_scale_ = at::full({1}, TrainingState().loss_scale, options.dtype(at::kFloat));
+    loss_scale_growth_ = at::zeros({1}, options.dtype(at::kInt));
+  }
+}
+
+at::Tensor TrainingSession::forward_backward(const Batch& batch, int64_t micro_step) {
+  const int64_t passes = config_.train.gradient_accumulation_steps;
+  ForwardContext context{
+      Taps(), DropoutStream(static_cast<uint64_t>(config_.train.seed), static_cast<uint64_t>(steps_done_ * passes + micro_step))};
+  at::Tensor loss;
+  {
+    const Autocast autocast(config_.precision, device_);
+    loss = pretrained_.model->forward(batch, context).loss;
+  }
+  at::Tensor scale = at::full_like(loss, 1.0 / static_cast<double>(passes));
+  if (loss_scale_.defined()) scale.mul_(loss_scale_.squeeze());
+  loss.backward(scale);
+  return loss.detach();
+}
+
+StepResult TrainingSession::step(const std::function<Batch()>& next) {
+  StepResult result;
+  const int64_t passes = config_.train.gradient_accumulation_steps;
+  for (int64_t i = 0; i < passes; ++i) {
+    const at::Tensor loss = forward_backward(next().to(device_), i);
+    result.loss = result.loss.defined() ? result.loss + loss : loss;
+  }
+  at::NoGradGuard no_grad;
+  if (passes > 1) result.loss = result.loss / passes;
+  const at::Tensor scale = loss_scale_.defined() ? loss_scale_.squeeze() : at::Tensor();
+  result.gradient_norm = optimizer_.gradient_norm(scale);
+  result.learning_rate = config_.optimizer.learning_rate *
+                         schedule_factor(config_.schedule, config_.train.steps, steps_done_);
+
+  const double limit = config_.train.max_grad_norm;
+  at::Tensor factor = limit > 0 ? at::clamp_max(limit / (result.gradient_norm + 1e-6), 1) : at::Tensor();
+  if (scale.defined()) factor = factor.defined() ? factor / scale : 1 / scale;
+  at::Tensor skip;
+  if (device_.is_cpu() && !scale.defined()) {
+    check(std::isfinite(result.loss.item<double>()), "the loss of step ", steps_done_ + 1,
+          " is not finite: the rate may be too high, or the data broken");
+    check(std::isfinite(result.gradient_norm.item<double>()), "the gradient of step ", steps_done_ + 1,
+          " is not finite (the loss is ", result.loss.item<double>(), "): the rate may be too high");
+  } else {
+    skip = at::logical_not(at::isfinite(result.gradient_norm + result.loss)).to(at::kFloat);
+    if (!scale.defined()) bad_steps_ += skip;
+  }
+  optimizer_.step(result.learning_rate, factor, skip);
+  optimizer_.zero_gradients();
+  if (scale.defined()) update_loss_scale(skip);
+  ++steps_done_;
+  return result;
+}
+
+void TrainingSession::update_loss_scale(const at::Tensor& overflow) {
+  at::Tensor found = overflow.reshape({1});
+  at::_amp_update_scale_(loss_scale_, loss_scale_growth_, found, /*growth=*/2, /*backoff=*/0.5, /*interval=*/2000);
+}
+
+void TrainingSession::check_finite() {
+  if (device_.is_cpu()) return;
+  const double bad = bad_steps_.item<double>();
+  check(bad == 0, bad, " of the last steps up to ", steps_done_,
+        " had a non-finite loss or gradient (their updates were left out): the rate may be too high");
+}
+
+TrainingState TrainingSession::state() const {
+  TrainingState state;
+  state.step = steps_done_;
+  if (loss_scale_.defined()) {
+    state.loss_scale = loss_scale_.item<double>();
+    state.loss_scale_growth = loss_scale_growth_.item<int64_t>();
+  }
+  return state;
+}
+
+void TrainingSession::resume(const TrainingState& state) {
+  steps_done_ = state.step;
+  if (!loss_scale_.defined()) return;
+  loss_scale_.fill_(state.loss_scale);
+  loss_scale_growth_.fill_(state.loss_scale_growth);
+}
+
+}  // namespace quench

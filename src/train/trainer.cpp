@@ -1,0 +1,184 @@
+#include "train/trainer.h"
+
+#include <ATen/ATen.h>
+
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/progress.h"
+#include "base/signals.h"
+#include "io/atomic_file.h"
+#include "train/metrics_log.h"
+
+namespace quench {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Everything that lives as long as a run.
+class Run {
+ public:
+  Run(const RunConfig& config, fs::path folder, bool resume);
+  TrainOutcome train();
+
+ private:
+  void loop(MetricsLog& metrics);
+  void log(MetricsLog& metrics, const StepResult& result);
+  Json evaluate_now(bool outliers, const std::string& label) const;
+  void save() const;
+  bool due(int64_t every) const { return every > 0 && session_->steps_done() % every == 0; }
+  int64_t step() const { return session_->steps_done(); }
+
+  const RunConfig& config_;
+  fs::path folder_;
+  OpenedData training_, validation_;
+  Pretrained pretrained_;
+  std::unique_ptr<TrainingSession> session_;
+  std::vector<at::Tensor> losses_;  // since the last log line
+  std::chrono::steady_clock::time_point logged_at_;
+};
+
+Run::Run(const RunConfig& config, fs::path folder, bool resume) : config_(config), folder_(std::move(folder)) {
+  const at::Device device = choose_device(config.device);
+  training_ = config.data->open(Subset::kTrain, config.data_context());
+  DataContext context = config.data_context();
+  context.tokenizer = training_.tokenizer;
+  validation_ = config.data->open(Subset::kValidation, context);
+  pretrained_ = build_model(config, training_);
+  session_ = std::make_unique<TrainingSession>(config, pretrained_, device);
+  if (resume && fs::exists(folder_ / "checkpoints" / "latest")) {
+    session_->resume(load_checkpoint(folder_, pretrained_, session_->optimizer()));
+    log_info(concat("resuming after step ", step()));
+  }
+  log_info(concat(config.model->type(), ", ", pretrained_.model->parameters.count(), " parameters, ",
+                  config::write(config.attention).dump(), ", on ", device, ", ", config.precision));
+}
+
+Json Run::evaluate_now(bool outliers, const std::string& label) const {
+  EvaluationOptions options;
+  options.batch_size = config_.eval.batch_size;
+  options.max_batches = config_.eval.max_batches;
+  options.kurtosis_batches = config_.eval.kurtosis_batches;
+  options.seed = static_cast<uint64_t>(config_.eval.seed);
+  options.outliers = outliers;
+  options.precision = config_.precision;
+  options.device = session_->device();
+  options.label = label;
+  return evaluate(pretrained_, *validation_.source, options).to_json();
+}
+
+void Run::save() const {
+  save_checkpoint(folder_, pretrained_, training_.tokenizer.get(), session_->optimizer(), session_->state(),
+                  config_.train.keep_checkpoints);
+}
+
+void Run::log(MetricsLog& metrics, const StepResult& result) {
+  session_->check_finite();
+  const auto now = std::chrono::steady_clock::now();
+  const double seconds = std::chrono::duration<double>(now - logged_at_).count();
+  const double samples = static_cast<double>(static_cast<int64_t>(losses_.size()) * config_.train.batch_size *
+                                             config_.train.gradient_accumulation_steps);
+  Json line = {{"loss", at::stack(losses_).mean().item<double>()},
+               {"gradient_norm", result.gradient_norm.item<double>()},
+               {"learning_rate", result.learning_rate},
+               {"samples_per_second", samples / seconds}};
+  if (training_.max_seq_length > 0)
+    line["tokens_per_second"] = samples * static_cast<double>(training_.max_seq_length) / seconds;
+  metrics.add(step(), "train", line);
+  losses_.clear();
+  logged_at_ = now;
+}
+
+void Run::loop(MetricsLog& metrics) {
+  const TrainConfig& t = config_.train;
+  LoaderOptions options;
+  options.batch_size = t.batch_size;
+  options.seed = static_cast<uint64_t>(t.seed);
+  options.shuffle = t.shuffle;
+  Loader loader(training_.source, options, step() * t.gradient_accumulation_steps);
+
+  const bool text = training_.max_seq_length > 0;
+  const double units = static_cast<double>(t.batch_size * t.gradient_accumulation_steps *
+                                           (text ? training_.max_seq_length : 1));
+  auto progress = std::make_unique<Progress>("train", t.steps, text ? "tokens" : "images", units, step());
+  logged_at_ = std::chrono::steady_clock::now();
+  char detail[32] = "";
+  while (step() < t.steps && !caught_signal()) {
+    const StepResult result = session_->step([&] { return loader.next(); });
+    losses_.push_back(result.loss);
+    const bool last = step() == t.steps;
+    if (session_->device().is_cpu() || due(t.log_every))
+      std::snprintf(detail, sizeof detail, "loss %.3f", result.loss.item<double>());
+    progress->update(step(), detail);
+    if (due(t.log_every) || last) log(metrics, result);
+    if (due(t.eval_every) && !last) {
+      const Json evaluation = evaluate_now(/*outliers=*/false, "");
+      metrics.add(step(), "eval", {{"eval_loss", evaluation.at("loss")}});
+      logged_at_ = std::chrono::steady_clock::now();
+    }
+    if ((due(t.checkpoint_every) && !last) || last || caught_signal()) save();
+  }
+  if (step() == t.steps) progress->finish();
+}
+
+TrainOutcome Run::train() {
+  MetricsLog metrics(folder_, step(), config_.output.tensorboard);
+  loop(metrics);
+  if (step() < config_.train.steps) {
+    log_warning(concat("stopped by a signal after step ", step(), "; a checkpoint was written: continue with --resume"));
+    return {folder_, caught_signal(), step()};
+  }
+  const Json evaluation = evaluate_now(/*outliers=*/true, "evaluate");
+  write_file_atomically(folder_ / "eval.json", evaluation.dump(2) + "\n");
+  Json summary = {{"eval_loss", evaluation.at("loss")}};
+  for (const char* key : {"perplexity", "accuracy"})
+    if (evaluation.contains(key)) summary[key] = evaluation.at(key);
+  for (const char* key : {"max_inf_norm", "avg_kurtosis", "max_kurtosis"})
+    summary[key] = evaluation.at("outliers").at(key);
+  metrics.add(step(), "eval", summary);
+  return {folder_, 0, step()};
+}
+
+}  // namespace
+
+Pretrained build_model(const RunConfig& config, const OpenedData& data) {
+  Pretrained pretrained;
+  pretrained.config = config.model;
+  pretrained.attention = config.attention;
+  if (data.vocabulary_or_classes > 0) config.model->fit(data.vocabulary_or_classes);
+  if (config.model->vocabulary_or_classes() == 0)
+    throw UsageError("model: the number of classes or tokens must be given, since the data does not tell");
+  pretrained.max_seq_length = data.max_seq_length > 0 ? data.max_seq_length : config.model->max_positions();
+  if (pretrained.max_seq_length > config.model->max_positions())
+    throw UsageError(concat("data.max_seq_length: expected at most the model's ", config.model->max_positions(),
+                            " positions, got ", pretrained.max_seq_length));
+  pretrained.model = config.model->build(config.attention, pretrained.max_seq_length);
+  Parameters& parameters = pretrained.model->parameters;
+  parameters.initialize(static_cast<uint64_t>(config.train.seed));
+  if (config.train.initialize_from) {
+    const Pretrained from = load_pretrained(*config.train.initialize_from);
+    std::map<std::string, at::Tensor> values;
+    for (auto& [name, value] : from.model->parameters.named_values()) values[name] = value;
+    for (const std::string& name : load_values(parameters, values, {}, /*allow_partial=*/true))
+      log_info(concat(name, ": not in ", *config.train.initialize_from, ", freshly drawn"));
+  }
+  return pretrained;
+}
+
+TrainOutcome train(const RunConfig& config, const fs::path& folder, bool resume) {
+  if (!resume && fs::exists(folder / "checkpoints"))
+    throw UsageError(concat(folder.string(), " holds a run already: continue it with --resume, or choose another --output"));
+  catch_signals();
+  Run run(config, folder, resume);
+  fs::create_directories(folder);
+  set_log_file(folder / "log.txt", /*append=*/resume);
+  write_file_atomically(folder / "config.yaml", config::to_yaml(config::write(config)));
+  const TrainOutcome outcome = run.train();
+  set_log_file({}, false);
+  return outcome;
+}
+
+}  // namespace quench

@@ -1,0 +1,68 @@
+// Pretraining, read top to bottom: data and model from the config, then steps; evaluation, checkpoints and logs on the
+// way. Every random choice is a function of (seed, step), so a resumed run repeats an uninterrupted one to the last bit.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+
+#include "batches/loader.h"
+#include "eval/evaluator.h"
+#include "run/config.h"
+#include "train/checkpoint.h"
+
+namespace quench {
+
+// What one optimizer step did. On a GPU reading the tensors waits for it: do so at log steps only.
+struct StepResult {
+  at::Tensor loss;           // mean over the forward passes
+  at::Tensor gradient_norm;  // before clipping
+  double learning_rate = 0;
+};
+
+// One model, its optimizer and the arithmetic of a step, without files or logs.
+class TrainingSession {
+ public:
+  // Moves the model to `device`.
+  TrainingSession(const RunConfig& config, Pretrained& pretrained, at::Device device);
+
+  // One optimizer step over `config.train.gradient_accumulation_steps` batches from `next`. Throws Error on a non-finite
+  // loss or gradient before any weight changes (with fp16: skips the step and lowers the loss scale).
+  StepResult step(const std::function<Batch()>& next);
+
+  // Throws Error if a step since the last call met a non-finite loss or gradient; waits for the device.
+  void check_finite();
+
+  TrainingState state() const;
+  void resume(const TrainingState& state);
+  AdamW& optimizer() { return optimizer_; }
+  int64_t steps_done() const { return steps_done_; }
+  at::Device device() const { return device_; }
+
+ private:
+  at::Tensor forward_backward(const Batch& batch, int64_t micro_step);
+  void update_loss_scale(const at::Tensor& overflow);
+
+  const RunConfig& config_;
+  Pretrained& pretrained_;
+  at::Device device_;
+  AdamW optimizer_;
+  int64_t steps_done_ = 0;
+  at::Tensor loss_scale_, loss_scale_growth_;  // fp16 only: float32 and int32 [1]
+  at::Tensor bad_steps_;                       // on a GPU: non-finite steps since the last check
+};
+
+struct TrainOutcome {
+  std::filesystem::path folder;
+  int interrupted_by = 0;  // the signal, or 0
+  int64_t steps = 0;
+};
+
+// A model as the config describes it, with fresh weights (or those of train.initialize_from), on the CPU.
+Pretrained build_model(const RunConfig& config, const OpenedData& data);
+
+// Trains into `folder`; with `resume` from its newest checkpoint, if it has one.
+TrainOutcome train(const RunConfig& config, const std::filesystem::path& folder, bool resume);
+
+}  // namespace quench

@@ -1,0 +1,244 @@
+#include "data/prepare.h"
+
+#include <gtest/gtest.h>
+
+#include <numeric>
+
+#include "tests/data/sample_text.h"
+#include "tests/data/scratch.h"
+
+namespace quench {
+namespace {
+
+namespace fs = std::filesystem;
+
+// One id for each byte, and bos at the beginning of a document; `vocab_size` decides the width on
+// disk.
+class ByteTokenizer : public Tokenizer {
+ public:
+  explicit ByteTokenizer(int64_t vocab_size = 300, std::string hash = "1")
+      : vocab_size_(vocab_size), hash_(hash) {}
+  std::vector<int32_t> encode(std::string_view text) const override {
+    std::vector<int32_t> ids;
+    for (unsigned char byte : text) ids.push_back(byte);
+    return ids;
+  }
+  std::string decode(std::span<const int32_t>) const override { return ""; }
+  int64_t vocab_size() const override { return vocab_size_; }
+  const SpecialTokens& special() const override { return special_; }
+  void save(const std::string&) const override {}
+  std::string hash() const override { return hash_; }
+
+ private:
+  int64_t vocab_size_;
+  std::string hash_;
+  SpecialTokens special_{.bos = 256};
+};
+
+class Prepare : public testing::Test {
+ protected:
+  Prepare() { text("a.txt", "abc\ndefg\n\nh\n"); }
+
+  void text(const std::string& name, const std::string& content) {
+    files_.push_back({scratch_.write(name, content), name});
+  }
+
+  Prepared prepared(const PrepareOptions& options = {.chunk_length = 3},
+                    const Tokenizer& tokenizer = ByteTokenizer()) {
+    return prepare(files_, tokenizer, options, folder());
+  }
+
+  std::string folder() const { return scratch_ / "set"; }
+
+  std::vector<std::vector<int64_t>> chunks(const TokenSet& set) const {
+    std::vector<std::vector<int64_t>> result(set.chunks(),
+                                             std::vector<int64_t>(set.index().chunk_length));
+    for (int64_t i = 0; i < set.chunks(); ++i) set.chunk(i, result[i].data());
+    return result;
+  }
+
+  Scratch scratch_;
+  std::vector<TextFile> files_;
+};
+
+TEST_F(Prepare, ConcatenatesDocumentsAndDropsTheRemainder) {
+  const Prepared result = prepared();
+  EXPECT_FALSE(result.reused);
+  EXPECT_EQ(chunks(result.tokens),
+            (std::vector<std::vector<int64_t>>{{256, 'a', 'b'}, {'c', 256, 'd'}, {'e', 'f', 'g'}}));
+  EXPECT_EQ(result.tokens.index().documents, 3);
+  result.tokens.verify();
+}
+
+TEST_F(Prepare, StoresTheWidthThatTheVocabularyNeeds) {
+  const auto narrow = prepared({.chunk_length = 3}, ByteTokenizer(65536, "narrow"));
+  EXPECT_EQ(narrow.tokens.index().dtype, "uint16");
+  EXPECT_EQ(fs::file_size(folder() + "/tokens-00000.bin"), 9 * 2u);
+  const auto wide = prepared({.chunk_length = 3}, ByteTokenizer(65537, "wide"));
+  EXPECT_EQ(wide.tokens.index().dtype, "uint32");
+  EXPECT_EQ(fs::file_size(folder() + "/tokens-00000.bin"), 9 * 4u);
+  EXPECT_EQ(chunks(wide.tokens), chunks(narrow.tokens));
+}
+
+TEST_F(Prepare, ShardsAndThreadsDoNotChangeTheChunks) {
+  for (int f = 0; f < 4; ++f) {
+    std::string content;
+    for (const std::string& line : sample_lines(4000, f)) content += line + "\n";
+    text(concat("more", f, ".txt"), content);
+  }
+  const auto reference = chunks(prepared({.chunk_length = 64, .threads = 1}).tokens);
+  ASSERT_GT(reference.size(), 1000u);
+  const std::string bytes = scratch_.read("set/tokens-00000.bin");
+  fs::remove_all(folder());
+  EXPECT_EQ(chunks(prepared({.chunk_length = 64, .threads = 4}).tokens), reference);
+  EXPECT_EQ(scratch_.read("set/tokens-00000.bin"), bytes);
+  fs::remove_all(folder());
+  const TokenSet sharded = prepared({.chunk_length = 64, .max_shard_bytes = 10000}).tokens;
+  EXPECT_GT(sharded.index().shards.size(), 10u);
+  EXPECT_EQ(sharded.index().shards.front().tokens, 10000 / 2 / 64 * 64);
+  EXPECT_EQ(chunks(sharded), reference);
+  sharded.verify();
+}
+
+TEST_F(Prepare, ReusesTheSetOfTheSameInputsOnly) {
+  prepared();
+  EXPECT_TRUE(prepared({.chunk_length = 3, .threads = 2}).reused);
+  EXPECT_FALSE(prepared({.chunk_length = 4}).reused);
+  EXPECT_FALSE(prepared({.chunk_length = 4}, ByteTokenizer(300, "2")).reused);
+  EXPECT_FALSE(prepared({.chunk_length = 4, .document = DocumentUnit::kFile}).reused);
+  EXPECT_FALSE(prepared({.chunk_length = 4}).reused);
+  scratch_.write("a.txt", "abc\ndefg\n\ni\n");
+  EXPECT_FALSE(prepared({.chunk_length = 4}).reused);
+  EXPECT_TRUE(prepared({.chunk_length = 4}).reused);
+}
+
+TEST_F(Prepare, LeavesNothingElseBehind) {
+  prepared();
+  prepared({.chunk_length = 4});
+  EXPECT_THROW(prepared({.chunk_length = 5000}), Error);
+  EXPECT_EQ(std::distance(fs::directory_iterator(scratch_ / ""), {}), 2);  // a.txt and the set
+  EXPECT_EQ(TokenSet::open(folder()).index().chunk_length, 4);
+}
+
+TEST_F(Prepare, ErrorSaysHowManyTokensThereWereAndAreNeeded) {
+  const std::string error = error_of([&] { prepared({.chunk_length = 12}); });
+  EXPECT_NE(error.find("11 tokens, and one sequence needs 12"), std::string::npos) << error;
+}
+
+TEST_F(Prepare, DoesNotTouchAForeignFolder) {
+  scratch_.write("set/precious.txt", "text");
+  EXPECT_THROW(prepared(), Error);
+  scratch_.write("set/index.json", "{\"format\": \"something else\"}");
+  EXPECT_THROW(prepared(), Error);
+  EXPECT_EQ(scratch_.read("set/precious.txt"), "text");
+}
+
+TEST_F(Prepare, MakesADamagedSetAnew) {
+  prepared();
+  fs::resize_file(folder() + "/tokens-00000.bin", 4);
+  const Prepared again = prepared();
+  EXPECT_FALSE(again.reused);
+  ASSERT_EQ(again.warnings.size(), 1u);
+  EXPECT_EQ(again.tokens.chunks(), 3);
+}
+
+TEST_F(Prepare, HandsOnTheWarningsOfTheCorpus) {
+  text("empty.txt", "");
+  EXPECT_EQ(prepared().warnings.size(), 1u);
+  EXPECT_EQ(prepared().warnings.size(), 1u);  // reused
+}
+
+TEST_F(Prepare, ReportsProgressUpToTheEndAndStopsWhenItThrows) {
+  std::vector<int64_t> done;
+  prepare(files_, ByteTokenizer(), {.chunk_length = 3}, folder(),
+          [&](int64_t bytes, int64_t total) {
+            EXPECT_EQ(total, 12);
+            done.push_back(bytes);
+          });
+  EXPECT_TRUE(std::ranges::is_sorted(done));
+  EXPECT_EQ(done.back(), 12);
+  const auto stop = [](int64_t, int64_t) { fail("stopped"); };
+  EXPECT_EQ(error_of([&] {
+              prepare(files_, ByteTokenizer(), {.chunk_length = 3}, scratch_ / "other", stop);
+            }),
+            "stopped");
+  EXPECT_FALSE(fs::exists(scratch_ / "other"));
+}
+
+TEST_F(Prepare, PassesOnTheErrorsOfTheTokenizer) {
+  class Broken : public ByteTokenizer {
+    std::vector<int32_t> encode(std::string_view) const override { fail("cannot encode"); }
+  };
+  EXPECT_EQ(error_of([&] { prepared({.chunk_length = 3, .threads = 3}, Broken()); }),
+            "cannot encode");
+}
+
+TEST_F(Prepare, WorksWithASlashAtTheEndAndInNewFolders) {
+  const std::string deep = scratch_ / "x/y/set/";
+  EXPECT_EQ(prepare(files_, ByteTokenizer(), {.chunk_length = 3}, deep).tokens.chunks(), 3);
+}
+
+using TokenSetFiles = Prepare;
+
+TEST_F(TokenSetFiles, ErrorNamesATruncatedOrMissingShard) {
+  prepared();
+  fs::resize_file(folder() + "/tokens-00000.bin", 17);
+  EXPECT_NE(error_of([&] {
+              TokenSet::open(folder());
+            }).find("tokens-00000.bin has 17 bytes; its index says 18"),
+            std::string::npos);
+  fs::remove(folder() + "/tokens-00000.bin");
+  EXPECT_NE(error_of([&] { TokenSet::open(folder()); }).find("tokens-00000.bin"),
+            std::string::npos);
+}
+
+TEST_F(TokenSetFiles, VerifyNamesTheShardWithAFlippedBit) {
+  prepared({.chunk_length = 3, .max_shard_bytes = 6});
+  std::string bytes = scratch_.read("set/tokens-00001.bin");
+  bytes[2] ^= 1;
+  scratch_.write("set/tokens-00001.bin", bytes);
+  const TokenSet set = TokenSet::open(folder());
+  EXPECT_NE(error_of([&] { set.verify(); }).find("tokens-00001.bin is damaged"), std::string::npos);
+}
+
+TEST_F(TokenSetFiles, NeverHandsOutAnIdBeyondTheVocabulary) {
+  prepared();
+  std::string bytes = scratch_.read("set/tokens-00000.bin");
+  bytes[1] = '\x7f';
+  scratch_.write("set/tokens-00000.bin", bytes);
+  EXPECT_NE(
+      error_of([&] { chunks(TokenSet::open(folder())); }).find("beyond the vocabulary of 300"),
+      std::string::npos);
+}
+
+TEST_F(TokenSetFiles, RefusesAForeignOrInconsistentIndex) {
+  prepared();
+  const Json good = Json::parse(scratch_.read("set/index.json"));
+  const auto error_with = [&](const char* key, const Json& value) {
+    Json json = good;
+    json[key] = value;
+    scratch_.write("set/index.json", json.dump());
+    return error_of([&] { TokenSet::open(folder()); });
+  };
+  EXPECT_EQ(error_with("documents", 3), "");
+  EXPECT_NE(error_with("format", "quench-tokens-2").find("quench-tokens-1"), std::string::npos);
+  EXPECT_NE(error_with("dtype", "float32").find("uint16 or uint32"), std::string::npos);
+  EXPECT_NE(error_with("dtype", "uint32").find("its index says 36"), std::string::npos);
+  EXPECT_NE(error_with("chunk_length", 0).find("chunk_length"), std::string::npos);
+  EXPECT_NE(error_with("chunk_length", 2).find("whole chunks of 2"), std::string::npos);
+  EXPECT_NE(error_with("chunk_length", "three").find("index.json"), std::string::npos);
+  EXPECT_NE(error_with("shards", Json::array()).find("no shards"), std::string::npos);
+  scratch_.write("set/index.json", "{");
+  EXPECT_NE(error_of([&] { TokenSet::open(folder()); }).find("index.json"), std::string::npos);
+  EXPECT_NE(error_of([&] { TokenSet::open(scratch_ / "none"); }).find("none"), std::string::npos);
+}
+
+TEST_F(TokenSetFiles, ErrorNamesTheChunksThatThereAre) {
+  const TokenSet set = prepared().tokens;
+  int64_t out[3];
+  EXPECT_NE(error_of([&] { set.chunk(3, out); }).find("0 to 2"), std::string::npos);
+  EXPECT_THROW(set.chunk(-1, out), Error);
+}
+
+}  // namespace
+}  // namespace quench

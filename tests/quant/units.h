@@ -1,0 +1,40 @@
+// The quantizer cases computed with the outlier-free-transformers reference: a committed part, and
+// the whole folder where it is at hand.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <string>
+
+#include "base/json.h"
+#include "io/safetensors.h"
+
+namespace quench {
+
+struct Units {
+  Json json;
+  std::map<std::string, at::Tensor> tensors;
+};
+
+inline Units read_units(const std::filesystem::path& folder) {
+  std::ifstream file(folder / "units.json");
+  return {Json::parse(file), read_safetensors(folder / "units.safetensors")};
+}
+
+inline std::filesystem::path committed_units_folder() {
+  return std::filesystem::path(QUENCH_TESTS_DIR) / "golden/units";
+}
+
+// May not exist.
+inline std::filesystem::path all_units_folder() {
+  const char* given = std::getenv("QUENCH_GOLDEN");
+  return (given ? std::filesystem::path(given)
+                : std::filesystem::path(QUENCH_TESTS_DIR) / "../../shared/golden") /
+         "units";
+}
+
+}  // namespace quench

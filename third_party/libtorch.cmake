@@ -1,0 +1,34 @@
+# LibTorch as one imported target, `quench_libtorch`. Its own package file demands a CUDA toolkit wherever LibTorch
+# was built with CUDA; linking the libraries by name does not.
+if(Torch_DIR)
+  get_filename_component(torch_root ${Torch_DIR}/../../.. ABSOLUTE)
+elseif(DEFINED ENV{Torch_DIR})
+  get_filename_component(torch_root $ENV{Torch_DIR}/../../.. ABSOLUTE)
+else()
+  find_path(torch_root include/ATen/ATen.h PATHS ${QUENCH_CACHE}/libtorch-${LIBTORCH_VERSION}/torch)
+endif()
+if(NOT EXISTS ${torch_root}/include/ATen/ATen.h)
+  message(FATAL_ERROR "LibTorch not found (looked in '${torch_root}'): run scripts/setup.sh, or set Torch_DIR to "
+                      "<libtorch>/share/cmake/Torch")
+endif()
+message(STATUS "LibTorch: ${torch_root}")
+
+add_library(quench_libtorch INTERFACE)
+target_include_directories(quench_libtorch SYSTEM INTERFACE ${torch_root}/include
+                           ${torch_root}/include/torch/csrc/api/include)
+target_compile_options(quench_libtorch INTERFACE -fopenmp)
+set(torch_libraries ${torch_root}/lib/libtorch.so ${torch_root}/lib/libtorch_cpu.so ${torch_root}/lib/libc10.so)
+foreach(library c10_cuda torch_cuda)
+  if(EXISTS ${torch_root}/lib/lib${library}.so)
+    list(APPEND torch_libraries ${torch_root}/lib/lib${library}.so)
+    target_compile_definitions(quench_libtorch INTERFACE QUENCH_CUDA)
+  endif()
+endforeach()
+# LibTorch brings its own OpenMP runtime; a second one in the process would keep a second pool of threads.
+file(GLOB torch_openmp ${torch_root}/lib/libgomp*.so* ${torch_root}/../torch.libs/libgomp*.so*)
+if(NOT torch_openmp)
+  set(torch_openmp gomp)
+endif()
+target_link_libraries(quench_libtorch INTERFACE -Wl,--no-as-needed ${torch_libraries} -Wl,--as-needed
+                      ${torch_openmp})
+target_link_options(quench_libtorch INTERFACE -Wl,--allow-shlib-undefined)
