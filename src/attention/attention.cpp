@@ -84,21 +84,20 @@ at::Tensor Attention::composite(const at::Tensor& qkv, const AttentionMask& mask
   const at::Tensor heads = qkv.unflatten(-1, {3, shape_.heads, -1}).permute({2, 0, 3, 1, 4});  // [3, B, H, T, d]
   const double scale = 1 / std::sqrt(static_cast<double>(heads.size(-1)));
   at::Tensor scores = taps(scope_, "scores", at::matmul(heads[0] * scale, heads[1].transpose(-1, -2)));
-  const at::Tensor masked = masked_scores(mask, qkv.size(1), qkv.device());
-  if (masked.defined()) scores = scores.masked_fill(masked, lowest(scores.scalar_type()));
-  const at::Tensor probs = taps(scope_, "probs", (*config_.softmax)(scores, shape_.max_seq_length));
+  const at::Tensor probs = taps(scope_, "probs", (*config_.softmax)(mask_scores(scores, mask), shape_.max_seq_length));
   return at::matmul(dropout(probs, shape_.dropout, stream), heads[2]).transpose(1, 2).flatten(-2);
 }
 
-at::Tensor masked_scores(const AttentionMask& mask, int64_t length, at::Device device) {
-  at::Tensor masked;
-  if (mask.keys.defined()) masked = mask.keys.logical_not().unsqueeze(1).unsqueeze(1);
-  if (mask.causal) {
-    const at::Tensor future =
-        at::ones({length, length}, at::device(device).dtype(at::kBool)).triu(1).unsqueeze(0).unsqueeze(0);
-    masked = masked.defined() ? masked.logical_or(future) : future;
-  }
-  return masked;
+at::Tensor mask_scores(const at::Tensor& scores, const AttentionMask& mask) {
+  if (!mask.keys.defined() && !mask.causal) return scores;
+  const double low = lowest(scores.scalar_type());
+  at::Tensor additive;
+  if (mask.keys.defined()) additive = mask.keys.logical_not().unsqueeze(1).unsqueeze(1).to(scores.scalar_type()) * low;
+  if (!mask.causal) return scores + additive;
+  const int64_t length = scores.size(-1);
+  const at::Tensor future = at::full({length, length}, low, scores.options()).triu(1);
+  additive = additive.defined() ? additive + future : future;  // -inf where both apply
+  return at::maximum(scores + additive, at::full({}, low, scores.options()));
 }
 
 }  // namespace quench

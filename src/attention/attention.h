@@ -62,7 +62,8 @@ class Attention {
   GateLogits gate_logits_;
 };
 
-// bool [B or 1, 1, T or 1, T]: the scores that are replaced by the lowest finite value; undefined if none.
-at::Tensor masked_scores(const AttentionMask& mask, int64_t length, at::Device device);
+// scores [B, H, T, T] with the lowest finite value where a key may not be seen, by the reference's arithmetic (SPEC 1.4): a
+// query whose every key is masked attends to all T alike, and what gradient its scores get is the reference's too.
+at::Tensor mask_scores(const at::Tensor& scores, const AttentionMask& mask);
 
 }  // namespace quench

@@ -121,6 +121,15 @@ struct Problem {
     return dropout_block_key(dropout_key, element >> 32);
   }
 
+  // The reference bounds causal scores from below by a maximum, whose gradient is halved at a tie: what reaches a row
+  // without any visible key goes half through where one mask applies, and not at all where both do.
+  void halve_ties(int64_t b, int64_t row, int64_t n, float* grad) const {
+    if (!causal || !key_mask) return;
+    const bool* keys = key_mask + b * length;
+    if (std::find(keys, keys + row + 1, true) != keys + row + 1) return;
+    for (int64_t j = 0; j < n; ++j) grad[j] *= j > row && !keys[j] ? 0.f : 0.5f;
+  }
+
   // p [rows, n] = softmax of the masked scores of query rows [begin, begin + rows).
   void probabilities(const float* qkv, int64_t b, int64_t begin, int64_t rows, int64_t n, float* p) const {
     gemm(false, true, rows, n, head_size(), scale(), qkv + begin * stride(), stride(), qkv + width, stride(), 0, p, n);
@@ -178,6 +187,7 @@ void Problem::backward(const float* qkv, const float* grad_context, float* grad_
           const uint64_t key = row_key(item, begin + r, first);
           transform_row(p.data() + r * n, dropped.data() + r * n, n, transform, key, first);
           backward_row(p.data() + r * n, grad.data() + r * n, n, transform, key, first);
+          halve_ties(b, begin + r, n, grad.data() + r * n);
         }
         // The first block writes, later ones add; a causal first block leaves the later keys' rows to be zeroed.
         const bool add = begin > 0;

@@ -46,6 +46,7 @@ struct DropoutAdd : torch::autograd::Function<DropoutAdd> {
                             const std::optional<at::Tensor>& residual, double p, int64_t key) {
     ctx->saved_data["p"] = p;
     ctx->saved_data["key"] = key;
+    ctx->saved_data["residual"] = residual.has_value();
     const at::Tensor source = x.contiguous();
     const at::Tensor base = residual ? residual->contiguous() : at::Tensor();
     at::Tensor out = at::empty_like(source);
@@ -60,7 +61,8 @@ struct DropoutAdd : torch::autograd::Function<DropoutAdd> {
     at::Tensor out = at::empty_like(grad);
     drop(grad.const_data_ptr<float>(), nullptr, out.mutable_data_ptr<float>(), grad.numel(),
          ctx->saved_data["p"].toDouble(), static_cast<uint64_t>(ctx->saved_data["key"].toInt()));
-    return {out, grad, at::Tensor(), at::Tensor()};
+    const at::Tensor grad_residual = ctx->saved_data["residual"].toBool() ? grad : at::Tensor();
+    return {out, grad_residual, at::Tensor(), at::Tensor()};
   }
 };
 

@@ -18,6 +18,16 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// What the curves show of an evaluation.
+Json summary(const Json& evaluation) {
+  Json summary = {{"eval_loss", evaluation.at("loss")}};
+  for (const char* key : {"perplexity", "accuracy"})
+    if (evaluation.contains(key)) summary[key] = evaluation.at(key);
+  for (const char* key : {"max_inf_norm", "avg_kurtosis", "max_kurtosis"})
+    summary[key] = evaluation.at("outliers").at(key);
+  return summary;
+}
+
 // Everything that lives as long as a run.
 class Run {
  public:
@@ -27,7 +37,7 @@ class Run {
  private:
   void loop(MetricsLog& metrics);
   void log(MetricsLog& metrics, const StepResult& result);
-  Json evaluate_now(bool outliers, const std::string& label) const;
+  Json evaluate_now(const std::string& label) const;
   void save() const;
   bool due(int64_t every) const { return every > 0 && session_->steps_done() % every == 0; }
   int64_t step() const { return session_->steps_done(); }
@@ -57,13 +67,12 @@ Run::Run(const RunConfig& config, fs::path folder, bool resume) : config_(config
                   config::write(config.attention).dump(), ", on ", device, ", ", config.precision));
 }
 
-Json Run::evaluate_now(bool outliers, const std::string& label) const {
+Json Run::evaluate_now(const std::string& label) const {
   EvaluationOptions options;
   options.batch_size = config_.eval.batch_size;
   options.max_batches = config_.eval.max_batches;
   options.kurtosis_batches = config_.eval.kurtosis_batches;
   options.seed = static_cast<uint64_t>(config_.eval.seed);
-  options.outliers = outliers;
   options.precision = config_.precision;
   options.device = session_->device();
   options.label = label;
@@ -115,8 +124,7 @@ void Run::loop(MetricsLog& metrics) {
     progress->update(step(), detail);
     if (due(t.log_every) || last) log(metrics, result);
     if (due(t.eval_every) && !last) {
-      const Json evaluation = evaluate_now(/*outliers=*/false, "");
-      metrics.add(step(), "eval", {{"eval_loss", evaluation.at("loss")}});
+      metrics.add(step(), "eval", summary(evaluate_now("")));
       logged_at_ = std::chrono::steady_clock::now();
     }
     if ((due(t.checkpoint_every) && !last) || last || caught_signal()) save();
@@ -131,14 +139,9 @@ TrainOutcome Run::train() {
     log_warning(concat("stopped by a signal after step ", step(), "; a checkpoint was written: continue with --resume"));
     return {folder_, caught_signal(), step()};
   }
-  const Json evaluation = evaluate_now(/*outliers=*/true, "evaluate");
+  const Json evaluation = evaluate_now("evaluate");
   write_file_atomically(folder_ / "eval.json", evaluation.dump(2) + "\n");
-  Json summary = {{"eval_loss", evaluation.at("loss")}};
-  for (const char* key : {"perplexity", "accuracy"})
-    if (evaluation.contains(key)) summary[key] = evaluation.at(key);
-  for (const char* key : {"max_inf_norm", "avg_kurtosis", "max_kurtosis"})
-    summary[key] = evaluation.at("outliers").at(key);
-  metrics.add(step(), "eval", summary);
+  metrics.add(step(), "eval", summary(evaluation));
   return {folder_, 0, step()};
 }
 

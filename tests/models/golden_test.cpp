@@ -1,0 +1,137 @@
+// Forward and backward of every model and attention variant against the paper's own code.
+#include <ATen/ATen.h>
+
+#include "base/error.h"
+#include "io/safetensors.h"
+#include "tests/support/golden.h"
+
+namespace quench {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::golden_folder;
+using testing::max_difference;
+
+// Every tap's last tensor.
+class Capture : public TapListener {
+ public:
+  bool wants(const std::string&) const override { return true; }
+  at::Tensor activation(const std::string& tap, const at::Tensor& x) override {
+    seen[tap] = x.detach();
+    return x;
+  }
+  std::map<std::string, at::Tensor> seen;
+};
+
+struct Case {
+  std::string family, variant;
+};
+
+std::vector<Case> cases() {
+  std::vector<Case> cases;
+  for (const char* family : {"bert_s", "opt_pre", "opt_post", "opt_preproj", "vit"}) {
+    if (golden_folder().empty()) continue;
+    for (const auto& entry : fs::directory_iterator(golden_folder() / family))
+      if (entry.path().extension() == ".json") cases.push_back({family, entry.path().stem().string()});
+  }
+  return cases;
+}
+
+class GoldenForward : public ::testing::TestWithParam<Case> {
+ protected:
+  void SetUp() override {
+    const fs::path folder = golden_folder() / GetParam().family;
+    facts_ = testing::read_json(folder / (GetParam().variant + ".json"));
+    expected_ = read_safetensors(folder / (GetParam().variant + ".safetensors"));
+    std::map<std::string, at::Tensor> weights = read_safetensors(folder / "weights.safetensors");
+    for (const auto& [name, tensor] : expected_)
+      if (name.starts_with("param.")) weights[name.substr(6)] = tensor;
+    model_ = testing::make_model(facts_.at("config"), testing::attention_section(facts_.at("attention")),
+                                 facts_.at("max_seq_length_for_alpha").get<int64_t>(), weights);
+    batch_ = testing::make_batch(read_safetensors(folder / "batch.safetensors"), "in.");
+  }
+
+  ModelOutput run(at::ScalarType dtype, Capture& capture) {
+    model_.model->parameters.to(at::kCPU, dtype);
+    if (batch_.pixel_values.defined()) batch_.pixel_values = batch_.pixel_values.to(dtype);
+    ForwardContext context{Taps({&capture}), DropoutStream()};
+    return model_.model->forward(batch_, context, Want::kLogits);
+  }
+
+  Json facts_;
+  std::map<std::string, at::Tensor> expected_;
+  Pretrained model_;
+  Batch batch_;
+};
+
+// The stored loss is float64; tensors were computed in float32, whose own error against float64 is stored beside them.
+TEST_P(GoldenForward, RepeatsTheReferenceInFloat64) {
+  Capture capture;
+  const ModelOutput output = run(at::kDouble, capture);
+  const double loss = facts_.at("loss_f64").get<double>();
+  EXPECT_NEAR(output.loss.item<double>(), loss, 1e-9 * loss);
+  const double scale = facts_.at("max_abs_logit").get<double>();
+  EXPECT_LT(max_difference(output.logits, expected_.at("out.logits")),
+            1.01 * facts_.at("torch_f32_vs_f64_logits_max_abs_err").get<double>() + 1e-7 * scale);
+  const std::vector<std::string> taps = model_.model->hidden_state_taps();
+  for (size_t i = 0; i < taps.size(); ++i)
+    EXPECT_LT(max_difference(capture.seen.at(taps[i]), expected_.at(concat("out.hidden.", i))),
+              1.01 * facts_.at("torch_f32_vs_f64_hidden_max_abs_err").at(i).get<double>() +
+                  1e-7 * facts_.at("hidden_absmax").at(i).get<double>())
+        << taps[i];
+  const at::Tensor probs = capture.seen.at("layers.0.attention.probs").slice(0, 1, 3);
+  EXPECT_LT(max_difference(probs, expected_.at("out.attn.0")), 3e-6);  // float32 rounding of peaky scores
+  if (expected_.count("out.gate.0")) {
+    // The reference stores its gate before the factor of fine-tuning.
+    const at::Tensor gate = (capture.seen.at("layers.0.attention.gate") / model_.attention.gate->output_scale)
+                                .transpose(1, 2).unsqueeze(-1);
+    EXPECT_LT(max_difference(gate.expand_as(expected_.at("out.gate.0")), expected_.at("out.gate.0")), 1e-6);
+  }
+}
+
+// Gradients are stored in float32, computed in float64: 1e-6 of the largest entry covers the rounding.
+TEST_P(GoldenForward, GradientsRepeatTheReferenceInFloat64) {
+  Capture capture;
+  run(at::kDouble, capture).loss.backward();
+  size_t compared = 0;
+  for (const auto& [name, gradient] : model_.model->parameters.named_gradients()) {
+    const auto found = expected_.find("grad64." + name);
+    ASSERT_NE(found, expected_.end()) << name;
+    const double scale = std::max(found->second.abs().max().item<double>(), 1e-3);
+    EXPECT_LT(max_difference(gradient, found->second), 1e-6 * scale) << name;
+    ++compared;
+  }
+  size_t stored = 0;
+  for (const auto& [name, unused] : expected_) stored += name.starts_with("grad64.");
+  EXPECT_EQ(compared, stored);
+}
+
+// The fused path (no listener) in float32, forward and backward: within a small multiple of torch's own float32 error.
+TEST_P(GoldenForward, Float32StaysNearFloat64OnTheFusedPath) {
+  model_.model->parameters.to(at::kCPU, at::kFloat);
+  ForwardContext context{Taps(), DropoutStream()};
+  const ModelOutput output = model_.model->forward(batch_, context, Want::kLogits);
+  const double scale = facts_.at("max_abs_logit").get<double>();
+  EXPECT_LT(max_difference(output.logits, expected_.at("out.logits")),
+            6 * facts_.at("torch_f32_vs_f64_logits_max_abs_err").get<double>() + 1e-6 * scale);
+  ForwardContext again{Taps(), DropoutStream()};
+  const at::Tensor loss = model_.model->forward(batch_, again).loss;  // the head at labels only
+  const double expected_loss = facts_.at("loss_f64").get<double>();
+  EXPECT_NEAR(loss.item<double>(), expected_loss, 2e-6 * expected_loss);
+  loss.backward();
+  for (const auto& [name, gradient] : model_.model->parameters.named_gradients()) {
+    const Json& fact = facts_.at("gradients").at(name);
+    EXPECT_LT(max_difference(gradient, expected_.at("grad64." + name)),
+              10 * fact.at("torch_f32_max_abs_err").get<double>() +
+                  4e-6 * std::max(fact.at("absmax_f64").get<double>(), 0.05))
+        << name;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, GoldenForward, ::testing::ValuesIn(cases()), [](const auto& info) {
+  return info.param.family + "_" + info.param.variant;
+});
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(GoldenForward);
+
+}  // namespace
+}  // namespace quench

@@ -1,0 +1,49 @@
+// The golden values of the paper's own code: where they lie, and the models that they belong to.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "models/pretrained.h"
+
+namespace quench::testing {
+
+// The whole folder: $QUENCH_GOLDEN, or shared/golden beside the repository. Empty if absent.
+std::filesystem::path golden_folder();
+
+// Skips the test, with a sentence, where the folder is absent.
+#define QUENCH_NEED_GOLDEN() \
+  if (quench::testing::golden_folder().empty()) GTEST_SKIP() << "the golden folder is not here (set QUENCH_GOLDEN)"
+
+Json read_json(const std::filesystem::path& path);
+
+// The `attention` section that says the same as the reference's flags.
+Json attention_section(const Json& flags);
+
+// A model with these weights, read through config.json and model.safetensors in a temporary folder.
+Pretrained make_model(const Json& hugging_face, const Json& attention, int64_t max_seq_length,
+                      const std::map<std::string, at::Tensor>& weights);
+
+// A batch from tensors called `<prefix>input_ids` and so on.
+Batch make_batch(const std::map<std::string, at::Tensor>& tensors, const std::string& prefix);
+
+// max |a - b| in float64.
+double max_difference(const at::Tensor& a, const at::Tensor& b);
+
+// A folder that is deleted with the object.
+class TemporaryDirectory {
+ public:
+  TemporaryDirectory();
+  ~TemporaryDirectory();
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+}  // namespace quench::testing
