@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <array>
 #include <cmath>
 #include <limits>
 
@@ -45,7 +46,7 @@ Attention::Attention(Parameters& parameters, const AttentionConfig& config, cons
 
 at::Tensor Attention::operator()(const at::Tensor& x, const AttentionMask& mask, const Taps& taps,
                                  DropoutStream& stream) const {
-  at::Tensor y = taps(scope_, "context", context(qkv_(x, taps), mask, taps, stream));
+  at::Tensor y = taps(scope_, "context", context(project(x, taps), mask, taps, stream));
   if (gate_logits_) {
     const at::Tensor gate = taps(scope_, "gate", config_.gate->values(gate_logits_(x, taps)));
     y = (y.unflatten(-1, {shape_.heads, -1}) * gate.unsqueeze(-1)).flatten(-2);
@@ -53,13 +54,22 @@ at::Tensor Attention::operator()(const at::Tensor& x, const AttentionMask& mask,
   return taps(scope_, "output", output_(taps(scope_, "gated", y), taps));
 }
 
-at::Tensor Attention::context(const at::Tensor& projected, const AttentionMask& mask, const Taps& taps,
-                              DropoutStream& stream) const {
-  at::Tensor qkv = projected;
-  if (taps.listening()) {
-    const auto parts = projected.chunk(3, -1);
-    qkv = at::cat({taps(scope_, "query", parts[0]), taps(scope_, "key", parts[1]), taps(scope_, "value", parts[2])}, -1);
+// [B, T, 3 D]. With a listener, query, key and value are three products, as in the reference: quantized runs follow the
+// last bits, and a product three times as wide may be summed in another order.
+at::Tensor Attention::project(const at::Tensor& x, const Taps& taps) const {
+  if (!taps.listening()) return qkv_(x, taps);
+  std::vector<at::Tensor> projected;
+  for (size_t i = 0; i < 3; ++i) {
+    const Parameter::Part& weight = qkv_.weight->parts[i];
+    const at::Tensor w = taps.weight(weight.name, qkv_.weight->view(weight, qkv_.weight->value));
+    const at::Tensor b = qkv_.bias->view(qkv_.bias->parts[i], qkv_.bias->value);
+    projected.push_back(taps(scope_, std::array{"query", "key", "value"}[i], at::linear(x, w, b)));
   }
+  return at::cat(projected, -1);
+}
+
+at::Tensor Attention::context(const at::Tensor& qkv, const AttentionMask& mask, const Taps& taps,
+                              DropoutStream& stream) const {
   const bool inner = taps.wanted(scope_, "scores") || taps.wanted(scope_, "probs");
   const std::optional<Stretch> stretch = config_.softmax->stretch(shape_.max_seq_length);
   if (inner || !stretch) return composite(qkv, mask, taps, stream);

@@ -51,6 +51,7 @@ class Attention {
   at::Tensor operator()(const at::Tensor& x, const AttentionMask& mask, const Taps& taps, DropoutStream& stream) const;
 
  private:
+  at::Tensor project(const at::Tensor& x, const Taps& taps) const;
   at::Tensor context(const at::Tensor& qkv, const AttentionMask& mask, const Taps& taps, DropoutStream& stream) const;
   at::Tensor composite(const at::Tensor& qkv, const AttentionMask& mask, const Taps& taps,
                        DropoutStream& stream) const;

@@ -87,7 +87,7 @@ at::Tensor Bert::embed(const Batch& batch, ForwardContext& context) const {
 }
 
 at::Tensor Bert::transform(const at::Tensor& x, const Taps& taps) const {
-  return taps("", "head.transform", transform_norm_(at::gelu(transform_(x, taps)), taps));
+  return taps("", "head.transform", transform_norm_(activate(config_.hidden_act, transform_(x, taps)), taps));
 }
 
 ModelOutput Bert::forward(const Batch& batch, ForwardContext& context, Want want) const {

@@ -13,6 +13,10 @@ AttentionShape attention_shape(const LayerOptions& o) {
 
 }  // namespace
 
+at::Tensor activate(const std::string& activation, const at::Tensor& x) {
+  return activation == "relu" ? at::relu(x) : at::gelu(x);
+}
+
 TransformerLayer::TransformerLayer(Parameters& parameters, const LayerOptions& options,
                                    const AttentionConfig& attention, const LayerNames& names, int64_t index)
     : options_(options),
@@ -34,9 +38,8 @@ at::Tensor TransformerLayer::add_residual(const at::Tensor& branch, const at::Te
 }
 
 at::Tensor TransformerLayer::feed_forward(const at::Tensor& x, const Taps& taps) const {
-  const at::Tensor inner = intermediate_(x, taps);
-  const at::Tensor activated = options_.activation == "relu" ? at::relu(inner) : at::gelu(inner);
-  return taps(scope_, "ffn.output", output_(taps(scope_, "ffn.intermediate", activated), taps));
+  const at::Tensor inner = activate(options_.activation, intermediate_(x, taps));
+  return taps(scope_, "ffn.output", output_(taps(scope_, "ffn.intermediate", inner), taps));
 }
 
 at::Tensor TransformerLayer::operator()(const at::Tensor& input, const AttentionMask& mask,

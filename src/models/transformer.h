@@ -28,6 +28,9 @@ struct LayerOptions {
   Init weight, bias = Init::constant(0);
 };
 
+// gelu (exact) or relu.
+at::Tensor activate(const std::string& activation, const at::Tensor& x);
+
 // Parameter names of one layer.
 struct LayerNames {
   AttentionNames attention;

@@ -43,7 +43,7 @@ struct LinearCrossEntropy : torch::autograd::Function<LinearCrossEntropy> {
   static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& hidden, const at::Tensor& weight,
                             const std::optional<at::Tensor>& bias, const at::Tensor& labels) {
     const at::Tensor offset = bias.value_or(at::Tensor());
-    const at::Tensor count = (labels != -100).sum();
+    const at::Tensor count = (labels != -100).sum().clamp_min(1);
     const bool train = hidden.requires_grad() || weight.requires_grad();
     Gradients gradients;
     if (train) {

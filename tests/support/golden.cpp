@@ -5,7 +5,7 @@
 
 #include <cstdlib>
 
-#include "config/fields.h"
+#include "batches/data_config.h"
 #include "io/atomic_file.h"
 #include "io/safetensors.h"
 
@@ -60,6 +60,26 @@ Pretrained make_model(const Json& hugging_face, const Json& attention, int64_t m
   write_file_atomically(folder.path() / "config.json", config.dump());
   write_safetensors(folder.path() / "model.safetensors", {weights.begin(), weights.end()});
   return load_pretrained(folder.path().string());
+}
+
+Pretrained calm_model(const std::string& family, const std::string& variant) {
+  const Json facts = read_json(golden_folder() / family / (variant + ".json"));
+  const fs::path calm = golden_folder() / "calm";
+  std::map<std::string, at::Tensor> weights = read_safetensors(calm / (family + "_weights.safetensors"));
+  const fs::path gates = calm / (family + "_" + variant + "_gates.safetensors");
+  if (fs::exists(gates))
+    for (const auto& [name, tensor] : read_safetensors(gates)) weights[name] = tensor;
+  return make_model(facts.at("config"), attention_section(facts.at("attention")),
+                    facts.at("max_seq_length_for_alpha").get<int64_t>(), weights);
+}
+
+BatchSourcePtr make_source(const fs::path& file, const std::string& prefix) {
+  const TemporaryDirectory folder;
+  std::vector<std::pair<std::string, at::Tensor>> tensors;
+  for (const auto& [name, tensor] : read_safetensors(file))
+    if (name.starts_with(prefix)) tensors.emplace_back(name.substr(prefix.size()), tensor);
+  write_safetensors(folder.path() / "samples.safetensors", tensors);
+  return open_tensors((folder.path() / "samples.safetensors").string());
 }
 
 Batch make_batch(const std::map<std::string, at::Tensor>& tensors, const std::string& prefix) {

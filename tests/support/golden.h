@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "batches/source.h"
 #include "models/pretrained.h"
 
 namespace quench::testing {
@@ -31,6 +32,12 @@ Pretrained make_model(const Json& hugging_face, const Json& attention, int64_t m
 
 // A batch from tensors called `<prefix>input_ids` and so on.
 Batch make_batch(const std::map<std::string, at::Tensor>& tensors, const std::string& prefix);
+
+// A calm model of the golden folder (family "bert_s", ..., variant "vanilla", ...): what metrics/ and quant/ were run on.
+Pretrained calm_model(const std::string& family, const std::string& variant);
+
+// The samples `<prefix>input_ids` ... of a safetensors file, in order.
+BatchSourcePtr make_source(const std::filesystem::path& file, const std::string& prefix);
 
 // max |a - b| in float64.
 double max_difference(const at::Tensor& a, const at::Tensor& b);

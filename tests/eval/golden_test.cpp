@@ -1,0 +1,48 @@
+// Every number that the paper's validation scripts print, from the same weights and samples.
+#include <cmath>
+
+#include "eval/evaluator.h"
+#include "tests/support/golden.h"
+
+namespace quench {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::vector<std::string> cases() {
+  std::vector<std::string> cases;
+  if (testing::golden_folder().empty()) return cases;
+  for (const auto& entry : fs::directory_iterator(testing::golden_folder() / "metrics"))
+    cases.push_back(entry.path().stem().string());
+  return cases;
+}
+
+class GoldenMetrics : public ::testing::TestWithParam<std::string> {};
+
+// 1e-5: both sides compute norms and moments of float32 activations that differ in their last bits.
+TEST_P(GoldenMetrics, RepeatTheReference) {
+  const Json golden = testing::read_json(testing::golden_folder() / "metrics" / (GetParam() + ".json"));
+  const std::string family = golden.at("family");
+  const Pretrained model = testing::calm_model(family, golden.at("variant"));
+  const BatchSourcePtr source =
+      testing::make_source(testing::golden_folder() / "streams" / (family + ".safetensors"), "eval.");
+  EvaluationOptions options;
+  options.batch_size = 4;
+  options.label = "";
+  const Json result = evaluate(model, *source, options).to_json();
+  const Json& reference = result.at("outliers").at("reference");
+  for (const auto& [name, value] : golden.at("metrics").items()) {
+    const double expected = value.get<double>();
+    const double ours = name == "perplexity" ? result.at("perplexity").get<double>() : reference.at(name).get<double>();
+    EXPECT_NEAR(ours, expected, 1e-5 * std::abs(expected)) << name;
+  }
+  EXPECT_EQ(reference.size() + 1, golden.at("metrics").size());
+  EXPECT_EQ(result.at("samples"), 23);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, GoldenMetrics, ::testing::ValuesIn(cases()),
+                         [](const auto& info) { return info.param; });
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(GoldenMetrics);
+
+}  // namespace
+}  // namespace quench
