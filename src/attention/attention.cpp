@@ -31,8 +31,8 @@ void describe(config::Fields& fields, AttentionConfig& config) {
   fields.variant("gate", config.gate, gates(), "factor of each head's context");
 }
 
-Attention::Attention(Parameters& parameters, const AttentionConfig& config, const AttentionShape& shape,
-                     const AttentionNames& names, std::string scope)
+Attention::Attention(Parameters& parameters, const AttentionConfig& config,
+                     const AttentionShape& shape, const AttentionNames& names, std::string scope)
     : config_(config), shape_(shape), scope_(std::move(scope)) {
   const int64_t d = shape.hidden_size;
   const auto stacked = [&](const std::string& suffix) {
@@ -54,8 +54,9 @@ at::Tensor Attention::operator()(const at::Tensor& x, const AttentionMask& mask,
   return taps(scope_, "output", output_(taps(scope_, "gated", y), taps));
 }
 
-// [B, T, 3 D]. With a listener, query, key and value are three products, as in the reference: quantized runs follow the
-// last bits, and a product three times as wide may be summed in another order.
+// [B, T, 3 D]. With a listener, query, key and value are three products, as in the reference:
+// quantized runs follow the last bits, and a product three times as wide may be summed in another
+// order.
 at::Tensor Attention::project(const at::Tensor& x, const Taps& taps) const {
   if (!taps.listening()) return qkv_(x, taps);
   std::vector<at::Tensor> projected;
@@ -79,9 +80,11 @@ at::Tensor Attention::context(const at::Tensor& qkv, const AttentionMask& mask, 
                            {shape_.heads, mask.causal, *stretch, p, p > 0 ? stream.next() : 0});
   // LibTorch's own fused attention, which knows the plain softmax only.
   const bool plain_mask = !mask.keys.defined() || !mask.causal;
-  if (!stretch->identity() || qkv.is_cpu() || !plain_mask) return composite(qkv, mask, taps, stream);
+  if (!stretch->identity() || qkv.is_cpu() || !plain_mask)
+    return composite(qkv, mask, taps, stream);
   if (p > 0) seed_device(qkv.device(), stream.next());
-  const at::Tensor heads = qkv.unflatten(-1, {3, shape_.heads, -1}).permute({2, 0, 3, 1, 4});  // [3, B, H, T, d]
+  const at::Tensor heads =
+      qkv.unflatten(-1, {3, shape_.heads, -1}).permute({2, 0, 3, 1, 4});  // [3, B, H, T, d]
   const std::optional<at::Tensor> keys =
       mask.keys.defined() ? std::optional(mask.keys.unsqueeze(1).unsqueeze(1)) : std::nullopt;
   return at::scaled_dot_product_attention(heads[0], heads[1], heads[2], keys, p, mask.causal)
@@ -91,10 +94,13 @@ at::Tensor Attention::context(const at::Tensor& qkv, const AttentionMask& mask, 
 
 at::Tensor Attention::composite(const at::Tensor& qkv, const AttentionMask& mask, const Taps& taps,
                                 DropoutStream& stream) const {
-  const at::Tensor heads = qkv.unflatten(-1, {3, shape_.heads, -1}).permute({2, 0, 3, 1, 4});  // [3, B, H, T, d]
+  const at::Tensor heads =
+      qkv.unflatten(-1, {3, shape_.heads, -1}).permute({2, 0, 3, 1, 4});  // [3, B, H, T, d]
   const double scale = 1 / std::sqrt(static_cast<double>(heads.size(-1)));
-  at::Tensor scores = taps(scope_, "scores", at::matmul(heads[0] * scale, heads[1].transpose(-1, -2)));
-  const at::Tensor probs = taps(scope_, "probs", (*config_.softmax)(mask_scores(scores, mask), shape_.max_seq_length));
+  at::Tensor scores =
+      taps(scope_, "scores", at::matmul(heads[0] * scale, heads[1].transpose(-1, -2)));
+  const at::Tensor probs =
+      taps(scope_, "probs", (*config_.softmax)(mask_scores(scores, mask), shape_.max_seq_length));
   return at::matmul(dropout(probs, shape_.dropout, stream), heads[2]).transpose(1, 2).flatten(-2);
 }
 
@@ -102,7 +108,8 @@ at::Tensor mask_scores(const at::Tensor& scores, const AttentionMask& mask) {
   if (!mask.keys.defined() && !mask.causal) return scores;
   const double low = lowest(scores.scalar_type());
   at::Tensor additive;
-  if (mask.keys.defined()) additive = mask.keys.logical_not().unsqueeze(1).unsqueeze(1).to(scores.scalar_type()) * low;
+  if (mask.keys.defined())
+    additive = mask.keys.logical_not().unsqueeze(1).unsqueeze(1).to(scores.scalar_type()) * low;
   if (!mask.causal) return scores + additive;
   const int64_t length = scores.size(-1);
   const at::Tensor future = at::full({length, length}, low, scores.options()).triu(1);

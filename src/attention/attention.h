@@ -1,6 +1,7 @@
-// Attention = mask x normalizer x gate. scores -> mask -> normalizer -> dropout -> context -> gate -> output layer.
-// The normalizer and the gate are independent; any pair works in every model. The composite path defines the result; with
-// nothing listening inside and a normalizer that stretches a softmax, a fused kernel computes the same.
+// Attention = mask x normalizer x gate. scores -> mask -> normalizer -> dropout -> context -> gate
+// -> output layer. The normalizer and the gate are independent; any pair works in every model. The
+// composite path defines the result; with nothing listening inside and a normalizer that stretches
+// a softmax, a fused kernel computes the same.
 #pragma once
 
 #include <memory>
@@ -37,8 +38,8 @@ struct AttentionShape {
 // Parameter names of one attention block and how its projections are initialised.
 struct AttentionNames {
   std::string query, key, value, output;
-  std::string gate;  // "<attention module>.alpha"
-  Init weight, bias;                // query, key, value
+  std::string gate;   // "<attention module>.alpha"
+  Init weight, bias;  // query, key, value
   Init output_weight, output_bias;
 };
 
@@ -48,11 +49,13 @@ class Attention {
             const AttentionNames& names, std::string scope);
 
   // x [B, T, D] -> [B, T, D], before dropout and the residual sum.
-  at::Tensor operator()(const at::Tensor& x, const AttentionMask& mask, const Taps& taps, DropoutStream& stream) const;
+  at::Tensor operator()(const at::Tensor& x, const AttentionMask& mask, const Taps& taps,
+                        DropoutStream& stream) const;
 
  private:
   at::Tensor project(const at::Tensor& x, const Taps& taps) const;
-  at::Tensor context(const at::Tensor& qkv, const AttentionMask& mask, const Taps& taps, DropoutStream& stream) const;
+  at::Tensor context(const at::Tensor& qkv, const AttentionMask& mask, const Taps& taps,
+                     DropoutStream& stream) const;
   at::Tensor composite(const at::Tensor& qkv, const AttentionMask& mask, const Taps& taps,
                        DropoutStream& stream) const;
 
@@ -63,8 +66,9 @@ class Attention {
   GateLogits gate_logits_;
 };
 
-// scores [B, H, T, T] with the lowest finite value where a key may not be seen, by the reference's arithmetic (SPEC 1.4): a
-// query whose every key is masked attends to all T alike, and what gradient its scores get is the reference's too.
+// scores [B, H, T, T] with the lowest finite value where a key may not be seen, by the reference's
+// arithmetic (SPEC 1.4): a query whose every key is masked attends to all T alike, and what
+// gradient its scores get is the reference's too.
 at::Tensor mask_scores(const at::Tensor& scores, const AttentionMask& mask);
 
 }  // namespace quench

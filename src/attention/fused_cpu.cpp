@@ -10,25 +10,28 @@
 #include <cmath>
 #include <vector>
 
-#include "nn/dropout.h"
 #include "base/simd.h"
+#include "nn/dropout.h"
 
 // LibTorch's own BLAS.
-extern "C" void sgemm_(const char* transa, const char* transb, const int* m, const int* n, const int* k,
-                       const float* alpha, const float* a, const int* lda, const float* b, const int* ldb,
-                       const float* beta, float* c, const int* ldc);
+extern "C" void sgemm_(const char* transa, const char* transb, const int* m, const int* n,
+                       const int* k, const float* alpha, const float* a, const int* lda,
+                       const float* b, const int* ldb, const float* beta, float* c, const int* ldc);
 
 namespace quench {
 namespace {
 
 constexpr int64_t kQueryBlock = 128;  // rows of scores at a time: at T = 512 a block takes 256 kB
 
-// Row-major C [m, n] = alpha A B + beta C with A [m, k] or its transpose, B [k, n] or its transpose.
-void gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, float alpha, const float* a, int64_t lda,
-          const float* b, int64_t ldb, float beta, float* c, int64_t ldc) {
+// Row-major C [m, n] = alpha A B + beta C with A [m, k] or its transpose, B [k, n] or its
+// transpose.
+void gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, float alpha,
+          const float* a, int64_t lda, const float* b, int64_t ldb, float beta, float* c,
+          int64_t ldc) {
   const int mi = static_cast<int>(m), ni = static_cast<int>(n), ki = static_cast<int>(k);
   const int la = static_cast<int>(lda), lb = static_cast<int>(ldb), lc = static_cast<int>(ldc);
-  sgemm_(transpose_b ? "T" : "N", transpose_a ? "T" : "N", &ni, &mi, &ki, &alpha, b, &lb, a, &la, &beta, c, &lc);
+  sgemm_(transpose_b ? "T" : "N", transpose_a ? "T" : "N", &ni, &mi, &ki, &alpha, b, &lb, a, &la,
+         &beta, c, &lc);
 }
 
 // e^x for x <= 0 within 2 ulp; exactly 0 below -87.3.
@@ -72,24 +75,30 @@ struct RowTransform {
 };
 
 // out = dropout(clip(stretch(p))).
-QUENCH_SIMD void transform_row(const float* p, float* out, int64_t n, const RowTransform& t, uint64_t key,
-                               uint32_t first) {
+QUENCH_SIMD void transform_row(const float* p, float* out, int64_t n, const RowTransform& t,
+                               uint64_t key, uint32_t first) {
   if (t.clip) {
-    for (int64_t i = 0; i < n; ++i) out[i] = std::min(std::max(t.factor * p[i] + t.gamma, 0.f), 1.f);
+    for (int64_t i = 0; i < n; ++i)
+      out[i] = std::min(std::max(t.factor * p[i] + t.gamma, 0.f), 1.f);
   } else if (out != p) {
     std::copy(p, p + n, out);
   }
   if (t.drop)
     for (int64_t i = 0; i < n; ++i)
-      out[i] = dropout_hash(key, first + static_cast<uint32_t>(i)) >= t.threshold ? out[i] * t.keep_scale : 0.f;
+      out[i] = dropout_hash(key, first + static_cast<uint32_t>(i)) >= t.threshold
+                   ? out[i] * t.keep_scale
+                   : 0.f;
 }
 
-// Gradient with respect to the scores: grad holds d loss / d transform_row's output, and receives d loss / d scores.
-QUENCH_SIMD void backward_row(const float* p, float* grad, int64_t n, const RowTransform& t, uint64_t key,
-                              uint32_t first) {
+// Gradient with respect to the scores: grad holds d loss / d transform_row's output, and receives d
+// loss / d scores.
+QUENCH_SIMD void backward_row(const float* p, float* grad, int64_t n, const RowTransform& t,
+                              uint64_t key, uint32_t first) {
   if (t.drop)
     for (int64_t i = 0; i < n; ++i)
-      grad[i] = dropout_hash(key, first + static_cast<uint32_t>(i)) >= t.threshold ? grad[i] * t.keep_scale : 0.f;
+      grad[i] = dropout_hash(key, first + static_cast<uint32_t>(i)) >= t.threshold
+                    ? grad[i] * t.keep_scale
+                    : 0.f;
   if (t.clip)
     for (int64_t i = 0; i < n; ++i) {
       const float y = t.factor * p[i] + t.gamma;
@@ -112,17 +121,20 @@ struct Problem {
   int64_t head_size() const { return width / heads; }
   int64_t stride() const { return 3 * width; }
   float scale() const { return 1 / std::sqrt(static_cast<float>(head_size())); }
-  // Keys that rows [.., end) can see. A row whose allowed keys are all masked sees every key, the future included.
+  // Keys that rows [.., end) can see. A row whose allowed keys are all masked sees every key, the
+  // future included.
   int64_t keys(int64_t end) const { return causal && !key_mask ? std::min(end, length) : length; }
 
   uint64_t row_key(int64_t head_index, int64_t row, uint32_t& first) const {
-    const uint64_t element = static_cast<uint64_t>(head_index * length + row) * static_cast<uint64_t>(length);
+    const uint64_t element =
+        static_cast<uint64_t>(head_index * length + row) * static_cast<uint64_t>(length);
     first = static_cast<uint32_t>(element);
     return dropout_block_key(dropout_key, element >> 32);
   }
 
-  // The reference bounds causal scores from below by a maximum, whose gradient is halved at a tie: what reaches a row
-  // without any visible key goes half through where one mask applies, and not at all where both do.
+  // The reference bounds causal scores from below by a maximum, whose gradient is halved at a tie:
+  // what reaches a row without any visible key goes half through where one mask applies, and not at
+  // all where both do.
   void halve_ties(int64_t b, int64_t row, int64_t n, float* grad) const {
     if (!causal || !key_mask) return;
     const bool* keys = key_mask + b * length;
@@ -131,8 +143,10 @@ struct Problem {
   }
 
   // p [rows, n] = softmax of the masked scores of query rows [begin, begin + rows).
-  void probabilities(const float* qkv, int64_t b, int64_t begin, int64_t rows, int64_t n, float* p) const {
-    gemm(false, true, rows, n, head_size(), scale(), qkv + begin * stride(), stride(), qkv + width, stride(), 0, p, n);
+  void probabilities(const float* qkv, int64_t b, int64_t begin, int64_t rows, int64_t n,
+                     float* p) const {
+    gemm(false, true, rows, n, head_size(), scale(), qkv + begin * stride(), stride(), qkv + width,
+         stride(), 0, p, n);
     for (int64_t r = 0; r < rows; ++r) {
       float* row = p + r * n;
       if (causal) std::fill(row + std::min(begin + r + 1, n), row + n, -FLT_MAX);
@@ -181,7 +195,8 @@ void Problem::backward(const float* qkv, const float* grad_context, float* grad_
         const int64_t rows = std::min(kQueryBlock, length - begin), n = keys(begin + rows);
         const float* grad_rows = grad_context + (b * length + begin) * width + h * d;
         probabilities(q, b, begin, rows, n, p.data());
-        gemm(false, true, rows, n, d, 1, grad_rows, width, q + 2 * width, stride(), 0, grad.data(), n);
+        gemm(false, true, rows, n, d, 1, grad_rows, width, q + 2 * width, stride(), 0, grad.data(),
+             n);
         for (int64_t r = 0; r < rows; ++r) {
           uint32_t first;
           const uint64_t key = row_key(item, begin + r, first);
@@ -189,33 +204,41 @@ void Problem::backward(const float* qkv, const float* grad_context, float* grad_
           backward_row(p.data() + r * n, grad.data() + r * n, n, transform, key, first);
           halve_ties(b, begin + r, n, grad.data() + r * n);
         }
-        // The first block writes, later ones add; a causal first block leaves the later keys' rows to be zeroed.
+        // The first block writes, later ones add; a causal first block leaves the later keys' rows
+        // to be zeroed.
         const bool add = begin > 0;
         if (!add)
           for (int64_t j = n; j < length; ++j)
             for (int64_t part = 1; part < 3; ++part)
               std::fill_n(grad_q + j * stride() + part * width, d, 0.f);
-        gemm(true, false, n, d, rows, 1, dropped.data(), n, grad_rows, width, add, grad_q + 2 * width, stride());
-        gemm(true, false, n, d, rows, scale(), grad.data(), n, q + begin * stride(), stride(), add, grad_q + width,
-             stride());
-        gemm(false, false, rows, d, n, scale(), grad.data(), n, q + width, stride(), 0, grad_q + begin * stride(),
-             stride());
+        gemm(true, false, n, d, rows, 1, dropped.data(), n, grad_rows, width, add,
+             grad_q + 2 * width, stride());
+        gemm(true, false, n, d, rows, scale(), grad.data(), n, q + begin * stride(), stride(), add,
+             grad_q + width, stride());
+        gemm(false, false, rows, d, n, scale(), grad.data(), n, q + width, stride(), 0,
+             grad_q + begin * stride(), stride());
       }
     }
   });
 }
 
-Problem make_problem(const at::Tensor& qkv, const at::Tensor& key_mask, const FusedAttentionOptions& o) {
-  RowTransform transform{static_cast<float>(o.stretch.zeta - o.stretch.gamma), static_cast<float>(o.stretch.gamma),
-                         !o.stretch.identity(), o.dropout > 0, dropout_threshold(o.dropout),
+Problem make_problem(const at::Tensor& qkv, const at::Tensor& key_mask,
+                     const FusedAttentionOptions& o) {
+  RowTransform transform{static_cast<float>(o.stretch.zeta - o.stretch.gamma),
+                         static_cast<float>(o.stretch.gamma),
+                         !o.stretch.identity(),
+                         o.dropout > 0,
+                         dropout_threshold(o.dropout),
                          static_cast<float>(1 / (1 - o.dropout))};
-  return {qkv.size(0), qkv.size(1), qkv.size(2) / 3, o.heads, o.causal,
-          key_mask.defined() ? key_mask.const_data_ptr<bool>() : nullptr, transform, o.dropout_key};
+  return {qkv.size(0), qkv.size(1),  qkv.size(2) / 3,
+          o.heads,     o.causal,     key_mask.defined() ? key_mask.const_data_ptr<bool>() : nullptr,
+          transform,   o.dropout_key};
 }
 
 struct FusedAttention : torch::autograd::Function<FusedAttention> {
   static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& qkv,
-                            const std::optional<at::Tensor>& key_mask, const FusedAttentionOptions& options) {
+                            const std::optional<at::Tensor>& key_mask,
+                            const FusedAttentionOptions& options) {
     const at::Tensor source = qkv.contiguous();
     const at::Tensor mask = key_mask ? key_mask->contiguous() : at::Tensor();
     ctx->save_for_backward({source, mask});
@@ -225,19 +248,22 @@ struct FusedAttention : torch::autograd::Function<FusedAttention> {
     ctx->saved_data["zeta"] = options.stretch.zeta;
     ctx->saved_data["dropout"] = options.dropout;
     ctx->saved_data["key"] = static_cast<int64_t>(options.dropout_key);
-    at::Tensor context = at::empty({source.size(0), source.size(1), source.size(2) / 3}, source.options());
-    make_problem(source, mask, options).forward(source.const_data_ptr<float>(), context.mutable_data_ptr<float>());
+    at::Tensor context =
+        at::empty({source.size(0), source.size(1), source.size(2) / 3}, source.options());
+    make_problem(source, mask, options)
+        .forward(source.const_data_ptr<float>(), context.mutable_data_ptr<float>());
     return context;
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
                                                  torch::autograd::variable_list grads) {
     const torch::autograd::variable_list saved = ctx->get_saved_variables();
-    const FusedAttentionOptions options{ctx->saved_data["heads"].toInt(),
-                                        ctx->saved_data["causal"].toBool(),
-                                        {ctx->saved_data["gamma"].toDouble(), ctx->saved_data["zeta"].toDouble()},
-                                        ctx->saved_data["dropout"].toDouble(),
-                                        static_cast<uint64_t>(ctx->saved_data["key"].toInt())};
+    const FusedAttentionOptions options{
+        ctx->saved_data["heads"].toInt(),
+        ctx->saved_data["causal"].toBool(),
+        {ctx->saved_data["gamma"].toDouble(), ctx->saved_data["zeta"].toDouble()},
+        ctx->saved_data["dropout"].toDouble(),
+        static_cast<uint64_t>(ctx->saved_data["key"].toInt())};
     const at::Tensor grad_context = grads[0].contiguous();
     at::Tensor grad_qkv = at::empty_like(saved[0]);
     make_problem(saved[0], saved[1], options)
@@ -249,8 +275,10 @@ struct FusedAttention : torch::autograd::Function<FusedAttention> {
 
 }  // namespace
 
-at::Tensor fused_attention(const at::Tensor& qkv, const at::Tensor& key_mask, const FusedAttentionOptions& options) {
-  return FusedAttention::apply(qkv, key_mask.defined() ? std::optional(key_mask) : std::nullopt, options);
+at::Tensor fused_attention(const at::Tensor& qkv, const at::Tensor& key_mask,
+                           const FusedAttentionOptions& options) {
+  return FusedAttention::apply(qkv, key_mask.defined() ? std::optional(key_mask) : std::nullopt,
+                               options);
 }
 
 }  // namespace quench

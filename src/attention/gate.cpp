@@ -10,7 +10,9 @@
 namespace quench {
 namespace {
 
-Init linear_default(int64_t fan_in) { return Init::uniform(1 / std::sqrt(static_cast<double>(fan_in))); }
+Init linear_default(int64_t fan_in) {
+  return Init::uniform(1 / std::sqrt(static_cast<double>(fan_in)));
+}
 
 std::vector<std::string> head_names(const GateShape& shape, const std::string& suffix) {
   std::vector<std::string> names;
@@ -32,7 +34,9 @@ class UnconditionalGate : public Gate {
   void describe(config::Fields&) override {}
   GateLogits add(Parameters& parameters, const GateShape& shape) const override {
     Parameter* alpha = &parameters.add(shape.name, {shape.heads}, Init::constant(0));
-    return [alpha](const at::Tensor&, const Taps& taps) { return tapped(*alpha, taps).view({1, 1, -1}); };
+    return [alpha](const at::Tensor&, const Taps& taps) {
+      return tapped(*alpha, taps).view({1, 1, -1});
+    };
   }
 };
 
@@ -41,7 +45,8 @@ class ConditionalGate : public Gate {
   void describe(config::Fields& fields) override {
     fields("granularity", granularity, "one gate for each token, or their mean logit for each head",
            config::one_of({"per_token", "per_head"}));
-    fields("output_scale", output_scale, "factor of the gate; 1 / pi_init when fine-tuning", config::greater_than(0));
+    fields("output_scale", output_scale, "factor of the gate; 1 / pi_init when fine-tuning",
+           config::greater_than(0));
   }
 };
 
@@ -53,17 +58,19 @@ class LinearGate : public ConditionalGate {
 
   std::string type() const override { return "linear"; }
   void describe(config::Fields& fields) override {
-    fields("init", init, "pi_init: the gate's value before training; sets the bias", config::between(0, 1));
-    fields("weight_std", weight_std, "weights from N(0, weight_std^2) instead of U(+-1/sqrt(d_head))",
-           config::at_least(0));
+    fields("init", init, "pi_init: the gate's value before training; sets the bias",
+           config::between(0, 1));
+    fields("weight_std", weight_std,
+           "weights from N(0, weight_std^2) instead of U(+-1/sqrt(d_head))", config::at_least(0));
     ConditionalGate::describe(fields);
   }
   GateLogits add(Parameters& parameters, const GateShape& shape) const override {
     const int64_t d = shape.head_size(), heads = shape.heads;
-    Parameter* weight = &parameters.add_stacked(head_names(shape, ".weight"), {1, d}, {heads, d},
-                                                weight_std ? Init::normal(*weight_std) : linear_default(d));
-    Parameter* bias =
-        &parameters.add_stacked(head_names(shape, ".bias"), {1}, {heads}, Init::constant(logit(init)));
+    Parameter* weight =
+        &parameters.add_stacked(head_names(shape, ".weight"), {1, d}, {heads, d},
+                                weight_std ? Init::normal(*weight_std) : linear_default(d));
+    Parameter* bias = &parameters.add_stacked(head_names(shape, ".bias"), {1}, {heads},
+                                              Init::constant(logit(init)));
     return [=](const at::Tensor& x, const Taps& taps) {
       return (x.unflatten(-1, {heads, d}) * tapped(*weight, taps)).sum(-1) + bias->value;
     };
@@ -77,22 +84,28 @@ class MlpGate : public ConditionalGate {
 
   std::string type() const override { return "mlp"; }
   void describe(config::Fields& fields) override {
-    fields("hidden_size", hidden_size, "width of the hidden layer; default d_head / 4", config::at_least(1));
+    fields("hidden_size", hidden_size, "width of the hidden layer; default d_head / 4",
+           config::at_least(1));
     ConditionalGate::describe(fields);
   }
   GateLogits add(Parameters& parameters, const GateShape& shape) const override {
     const int64_t d = shape.head_size(), heads = shape.heads;
     const int64_t width = hidden_size.value_or(std::max<int64_t>(1, d / 4));
     const Init in = linear_default(d), out = linear_default(width);
-    Parameter* w0 = &parameters.add_stacked(head_names(shape, ".0.weight"), {width, d}, {heads * width, d}, in);
-    Parameter* b0 = &parameters.add_stacked(head_names(shape, ".0.bias"), {width}, {heads * width}, in);
-    Parameter* w2 = &parameters.add_stacked(head_names(shape, ".2.weight"), {1, width}, {heads, width}, out);
+    Parameter* w0 =
+        &parameters.add_stacked(head_names(shape, ".0.weight"), {width, d}, {heads * width, d}, in);
+    Parameter* b0 =
+        &parameters.add_stacked(head_names(shape, ".0.bias"), {width}, {heads * width}, in);
+    Parameter* w2 =
+        &parameters.add_stacked(head_names(shape, ".2.weight"), {1, width}, {heads, width}, out);
     Parameter* b2 = &parameters.add_stacked(head_names(shape, ".2.bias"), {1}, {heads}, out);
     return [=](const at::Tensor& x, const Taps& taps) {
       const at::Tensor by_head = x.reshape({-1, heads, d}).transpose(0, 1);  // [H, B T, d]
-      const at::Tensor hidden = at::relu(at::baddbmm(b0->value.view({heads, 1, width}), by_head,
-                                                     tapped(*w0, taps).view({heads, width, d}).transpose(1, 2)));
-      const at::Tensor logits = at::baddbmm(b2->value.view({heads, 1, 1}), hidden, tapped(*w2, taps).unsqueeze(2));
+      const at::Tensor hidden =
+          at::relu(at::baddbmm(b0->value.view({heads, 1, width}), by_head,
+                               tapped(*w0, taps).view({heads, width, d}).transpose(1, 2)));
+      const at::Tensor logits =
+          at::baddbmm(b2->value.view({heads, 1, 1}), hidden, tapped(*w2, taps).unsqueeze(2));
       return logits.squeeze(2).t().reshape({x.size(0), x.size(1), heads});
     };
   }
@@ -104,26 +117,32 @@ class AllHeadsGate : public ConditionalGate {
   std::string type() const override { return "all_heads"; }
   GateLogits add(Parameters& parameters, const GateShape& shape) const override {
     const Init init = linear_default(shape.hidden_size);
-    Parameter* weight = &parameters.add(shape.name + ".weight", {shape.heads, shape.hidden_size}, init);
+    Parameter* weight =
+        &parameters.add(shape.name + ".weight", {shape.heads, shape.hidden_size}, init);
     Parameter* bias = &parameters.add(shape.name + ".bias", {shape.heads}, init);
-    return [=](const at::Tensor& x, const Taps& taps) { return at::linear(x, tapped(*weight, taps), bias->value); };
+    return [=](const at::Tensor& x, const Taps& taps) {
+      return at::linear(x, tapped(*weight, taps), bias->value);
+    };
   }
 };
 
 }  // namespace
 
 at::Tensor Gate::values(const at::Tensor& logits) const {
-  const at::Tensor gate = at::sigmoid(granularity == "per_head" ? logits.mean(1, /*keepdim=*/true) : logits);
+  const at::Tensor gate =
+      at::sigmoid(granularity == "per_head" ? logits.mean(1, /*keepdim=*/true) : logits);
   return output_scale == 1 ? gate : gate * output_scale;
 }
 
 const config::Registry<Gate>& gates() {
   static const config::Registry<Gate> registry{{
       {"none", "no gate", [] { return std::make_shared<NoGate>(); }},
-      {"unconditional", "one learned logit a head", [] { return std::make_shared<UnconditionalGate>(); }},
+      {"unconditional", "one learned logit a head",
+       [] { return std::make_shared<UnconditionalGate>(); }},
       {"linear", "per head: d_head -> 1", [] { return std::make_shared<LinearGate>(); }},
       {"mlp", "per head: d_head -> hidden -> 1, ReLU", [] { return std::make_shared<MlpGate>(); }},
-      {"all_heads", "one linear layer: hidden_size -> heads", [] { return std::make_shared<AllHeadsGate>(); }},
+      {"all_heads", "one linear layer: hidden_size -> heads",
+       [] { return std::make_shared<AllHeadsGate>(); }},
   }};
   return registry;
 }

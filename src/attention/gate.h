@@ -1,5 +1,6 @@
-// Gates: a factor in (0, 1) for the context of each head, from the tensor that enters the attention (gated
-// attention, eq. 5 of the paper). A new gate is a class like those in gate.cpp and one line in `gates()`.
+// Gates: a factor in (0, 1) for the context of each head, from the tensor that enters the attention
+// (gated attention, eq. 5 of the paper). A new gate is a class like those in gate.cpp and one line
+// in `gates()`.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -30,7 +31,8 @@ class Gate {
   // Registers one layer's parameters and returns its logits; null when there is no gate.
   virtual GateLogits add(Parameters& parameters, const GateShape& shape) const = 0;
 
-  // per_head: one gate a head and sample, from the mean of the logits over all tokens, padding included.
+  // per_head: one gate a head and sample, from the mean of the logits over all tokens, padding
+  // included.
   std::string granularity = "per_token";
   double output_scale = 1;  // for fine-tuning: 1 / pi_init
 

@@ -6,7 +6,9 @@ namespace quench {
 namespace {
 
 // Half-precision scores are normalised in float32 and rounded once, at the end.
-bool narrow(const at::Tensor& x) { return x.scalar_type() == at::kHalf || x.scalar_type() == at::kBFloat16; }
+bool narrow(const at::Tensor& x) {
+  return x.scalar_type() == at::kHalf || x.scalar_type() == at::kBFloat16;
+}
 
 at::Tensor softmax(const at::Tensor& scores) {
   return narrow(scores) ? at::softmax(scores, -1, at::kFloat) : at::softmax(scores, -1);
@@ -19,10 +21,12 @@ at::Tensor Softmax::operator()(const at::Tensor& scores, int64_t) const {
 }
 
 void ClippedSoftmax::describe(config::Fields& fields) {
-  fields("gamma", gamma, "lower end of the stretch, <= 0; default -0.025", config::between(-1e6, 0));
+  fields("gamma", gamma, "lower end of the stretch, <= 0; default -0.025",
+         config::between(-1e6, 0));
   fields("zeta", zeta, "upper end of the stretch, >= 1; default 1", config::at_least(1));
   fields("alpha", alpha, "sets gamma = -alpha / max_seq_length and zeta = 1", config::at_least(0));
-  fields.require(!alpha || (!gamma && !zeta), "alpha", "excludes gamma and zeta: give either alpha or those two");
+  fields.require(!alpha || (!gamma && !zeta), "alpha",
+                 "excludes gamma and zeta: give either alpha or those two");
 }
 
 std::optional<Stretch> ClippedSoftmax::stretch(int64_t max_seq_length) const {
@@ -37,7 +41,8 @@ at::Tensor ClippedSoftmax::operator()(const at::Tensor& scores, int64_t max_seq_
 const config::Registry<Normalizer>& normalizers() {
   static const config::Registry<Normalizer> registry{{
       {"softmax", "the plain softmax", [] { return std::make_shared<Softmax>(); }},
-      {"clipped", "clip((zeta - gamma) softmax(x) + gamma, 0, 1)", [] { return std::make_shared<ClippedSoftmax>(); }},
+      {"clipped", "clip((zeta - gamma) softmax(x) + gamma, 0, 1)",
+       [] { return std::make_shared<ClippedSoftmax>(); }},
   }};
   return registry;
 }

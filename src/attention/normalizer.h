@@ -1,5 +1,5 @@
-// Normalizers: masked attention scores -> probabilities. A new one is a class like those below and one line in
-// `normalizers()`; config, schema and --help follow from its describe().
+// Normalizers: masked attention scores -> probabilities. A new one is a class like those below and
+// one line in `normalizers()`; config, schema and --help follow from its describe().
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -23,7 +23,8 @@ class Normalizer {
   virtual ~Normalizer() = default;
   virtual std::string type() const = 0;
   virtual void describe(config::Fields& fields) = 0;
-  // scores [B, H, T, T] -> probabilities, same shape and dtype. max_seq_length is the configured length, not T.
+  // scores [B, H, T, T] -> probabilities, same shape and dtype. max_seq_length is the configured
+  // length, not T.
   virtual at::Tensor operator()(const at::Tensor& scores, int64_t max_seq_length) const = 0;
   // Set where the normalizer is a stretched and clipped softmax, which the fused kernel computes.
   virtual std::optional<Stretch> stretch(int64_t max_seq_length) const = 0;
@@ -37,7 +38,8 @@ class Softmax : public Normalizer {
   std::optional<Stretch> stretch(int64_t) const override { return Stretch{}; }
 };
 
-// Clipped softmax, eq. 4 of the paper: clip((zeta - gamma) softmax(x) + gamma, 0, 1). Rows are not renormalised.
+// Clipped softmax, eq. 4 of the paper: clip((zeta - gamma) softmax(x) + gamma, 0, 1). Rows are not
+// renormalised.
 class ClippedSoftmax : public Normalizer {
  public:
   std::optional<double> gamma;  // <= 0

@@ -1,4 +1,5 @@
-// SIGINT and SIGTERM ask long work to stop at the next safe point. A second SIGINT ends the process at once.
+// SIGINT and SIGTERM ask long work to stop at the next safe point. A second SIGINT ends the process
+// at once.
 #pragma once
 
 namespace quench {

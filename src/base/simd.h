@@ -1,7 +1,9 @@
-// Loops written for the compiler to vectorise, compiled once for each vector width and chosen when the program starts.
+// Loops written for the compiler to vectorise, compiled once for each vector width and chosen when
+// the program starts.
 #pragma once
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && \
+    !defined(__SANITIZE_ADDRESS__)
 #define QUENCH_SIMD __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define QUENCH_SIMD

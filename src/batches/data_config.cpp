@@ -14,30 +14,37 @@ std::string libtorch_include() {
   Dl_info info{};
   void* symbol = dlsym(RTLD_DEFAULT, "sgemm_");  // of libtorch_cpu.so
   check(symbol && dladdr(symbol, &info), "cannot find the folder that LibTorch was loaded from");
-  return (std::filesystem::canonical(info.dli_fname).parent_path().parent_path() / "include").string();
+  return (std::filesystem::canonical(info.dli_fname).parent_path().parent_path() / "include")
+      .string();
 }
 
 }  // namespace
 
 void describe(config::Fields& f, TokenizerConfig& c) {
   using namespace config;
-  f("path", c.path, "tokenizer file or folder; default: one is trained on the training files and kept in the cache");
-  f("algorithm", c.algorithm, "kind of the sentencepiece tokenizer that is trained", one_of({"unigram", "bpe"}));
+  f("path", c.path,
+    "tokenizer file or folder; default: one is trained on the training files and kept in the "
+    "cache");
+  f("algorithm", c.algorithm, "kind of the sentencepiece tokenizer that is trained",
+    one_of({"unigram", "bpe"}));
   f("vocab_size", c.vocab_size, "pieces, special tokens included", at_least(16));
-  f("character_coverage", c.character_coverage, "share of all characters that the alphabet covers", between(0.5, 1));
+  f("character_coverage", c.character_coverage, "share of all characters that the alphabet covers",
+    between(0.5, 1));
   f("training_lines", c.training_lines, "lines drawn at random to train on; 0: all", at_least(0));
 }
 
 void describe(config::Fields& f, TaskConfig& c) {
   f("objective", c.objective, "what is learned; default: what the model is for",
     config::one_of({"mlm", "clm", "classification"}));
-  f("mlm_probability", c.mlm_probability, "share of tokens that are selected (mlm)", config::between(0, 1));
+  f("mlm_probability", c.mlm_probability, "share of tokens that are selected (mlm)",
+    config::between(0, 1));
 }
 
 const config::Registry<DataConfig>& data_types() {
   static const config::Registry<DataConfig> registry{{
       {"text", "text files", [] { return std::make_shared<TextData>(); }},
-      {"tensors", "batches prepared elsewhere, in safetensors files", [] { return std::make_shared<TensorsData>(); }},
+      {"tensors", "batches prepared elsewhere, in safetensors files",
+       [] { return std::make_shared<TensorsData>(); }},
   }};
   return registry;
 }
@@ -47,7 +54,8 @@ std::string expand_variables(const std::string& text) {
   size_t at = 0;
   for (size_t open; (open = text.find("${", at)) != std::string::npos;) {
     const size_t close = text.find('}', open);
-    if (close == std::string::npos) throw UsageError(concat("'", text, "': '${' without a closing '}'"));
+    if (close == std::string::npos)
+      throw UsageError(concat("'", text, "': '${' without a closing '}'"));
     const std::string name = text.substr(open + 2, close - open - 2);
     out += text.substr(at, open - at);
     if (name == "LIBTORCH_INCLUDE") {

@@ -1,5 +1,5 @@
-// The `data`, `tokenizer` and `task` sections of a config, and how they become batch sources. A new kind of data is
-// one class like TextData and one line in `data_types()`.
+// The `data`, `tokenizer` and `task` sections of a config, and how they become batch sources. A new
+// kind of data is one class like TextData and one line in `data_types()`.
 #pragma once
 
 #include <memory>
@@ -16,16 +16,18 @@ namespace quench {
 enum class Subset { kTrain, kValidation };
 
 struct TokenizerConfig {
-  std::optional<std::string> path;   // a tokenizer file or the folder that holds it
-  std::string algorithm = "unigram";  // of the sentencepiece tokenizer that is trained without a path
+  std::optional<std::string> path;  // a tokenizer file or the folder that holds it
+  std::string algorithm =
+      "unigram";  // of the sentencepiece tokenizer that is trained without a path
   int64_t vocab_size = 8000;
   double character_coverage = 0.9995;
-  int64_t training_lines = 200000;   // drawn at random from the corpus
+  int64_t training_lines = 200000;  // drawn at random from the corpus
 };
 void describe(config::Fields& fields, TokenizerConfig& config);
 
 struct TaskConfig {
-  std::optional<std::string> objective;  // mlm | clm | classification; default: what the model is for
+  std::optional<std::string>
+      objective;  // mlm | clm | classification; default: what the model is for
   double mlm_probability = 0.15;
 };
 void describe(config::Fields& fields, TaskConfig& config);
@@ -52,7 +54,8 @@ class DataConfig {
   virtual void describe(config::Fields& fields) = 0;
   // Throws UsageError naming a file or pattern that does not exist; creates nothing.
   virtual void validate() const = 0;
-  // Prepares what is not prepared yet (tokenizer, token shards), shows progress, and opens one subset.
+  // Prepares what is not prepared yet (tokenizer, token shards), shows progress, and opens one
+  // subset.
   virtual OpenedData open(Subset subset, const DataContext& context) const = 0;
 };
 
@@ -91,8 +94,9 @@ class TensorsData : public DataConfig {
 // Opens `path` as a tensors file.
 BatchSourcePtr open_tensors(const std::string& path);
 
-// Replaces ${NAME} by the environment variable NAME, and ${LIBTORCH_INCLUDE} by the folder of the C++ headers that
-// LibTorch ships, the text that is on every machine that runs quench. Throws UsageError for a name that is not set.
+// Replaces ${NAME} by the environment variable NAME, and ${LIBTORCH_INCLUDE} by the folder of the
+// C++ headers that LibTorch ships, the text that is on every machine that runs quench. Throws
+// UsageError for a name that is not set.
 std::string expand_variables(const std::string& text);
 
 // Where prepared data is kept: $QUENCH_CACHE, else $XDG_CACHE_HOME/quench, else ~/.cache/quench.

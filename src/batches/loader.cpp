@@ -23,8 +23,8 @@ Batch Loader::make(int64_t step) const {
   const size_t size = static_cast<size_t>(options_.batch_size);
   std::vector<int64_t> samples(size), positions(size);
   for (size_t i = 0; i < size; ++i) {
-    positions[i] = stream_position(step, options_.rank, static_cast<int64_t>(i), options_.batch_size,
-                                   options_.world_size);
+    positions[i] = stream_position(step, options_.rank, static_cast<int64_t>(i),
+                                   options_.batch_size, options_.world_size);
     samples[i] = sampler_.index(positions[i]);
   }
   return source_->batch({samples, positions, options_.seed, step, /*training=*/true});

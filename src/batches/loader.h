@@ -1,5 +1,6 @@
-// The stream of training batches, made ahead of the step by a thread of its own. Batch s of rank r is a pure function of
-// (seed, s, r): a resumed run continues with the very batch that came next, and prefetching changes no result.
+// The stream of training batches, made ahead of the step by a thread of its own. Batch s of rank r
+// is a pure function of (seed, s, r): a resumed run continues with the very batch that came next,
+// and prefetching changes no result.
 #pragma once
 
 #include <condition_variable>

@@ -1,5 +1,5 @@
-// Where batches come from. A source makes any batch of any samples as a pure function of its arguments; which
-// samples come at which step is the loader's choice.
+// Where batches come from. A source makes any batch of any samples as a pure function of its
+// arguments; which samples come at which step is the loader's choice.
 #pragma once
 
 #include <cstdint>

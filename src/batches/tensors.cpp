@@ -1,5 +1,6 @@
-// data.type: tensors. Batches that any other pipeline prepared, in a safetensors file: input_ids [N, T] with labels
-// [N, T] (and attention_mask, token_type_ids), or pixel_values [N, C, H, W] with labels [N].
+// data.type: tensors. Batches that any other pipeline prepared, in a safetensors file: input_ids
+// [N, T] with labels [N, T] (and attention_mask, token_type_ids), or pixel_values [N, C, H, W] with
+// labels [N].
 #include <ATen/ATen.h>
 
 #include <filesystem>
@@ -20,9 +21,11 @@ class TensorsSource : public BatchSource {
       if (found == tensors.end()) return at::Tensor();
       at::Tensor x = found->second;
       tensors.erase(found);
-      check(x.dim() == dim, path, ": ", name, ": expected ", dim, " dimensions, got shape ", x.sizes());
+      check(x.dim() == dim, path, ": ", name, ": expected ", dim, " dimensions, got shape ",
+            x.sizes());
       const bool integers = at::isIntegralType(x.scalar_type(), /*includeBool=*/true);
-      check(integers == (dtype != at::kFloat), path, ": ", name, ": expected dtype ", dtype, ", got ", x.scalar_type());
+      check(integers == (dtype != at::kFloat), path, ": ", name, ": expected dtype ", dtype,
+            ", got ", x.scalar_type());
       return x.to(dtype);
     };
     all_.input_ids = take("input_ids", 2, at::kLong);
@@ -34,10 +37,12 @@ class TensorsSource : public BatchSource {
     if (all_.input_ids.defined()) {
       all_.attention_mask = take("attention_mask", 2, at::kBool);
       all_.token_type_ids = take("token_type_ids", 2, at::kLong);
-      if (all_.attention_mask.defined() && all_.attention_mask.all().item<bool>()) all_.attention_mask = at::Tensor();
     }
-    check(tensors.empty(), path, ": unexpected tensor '", tensors.empty() ? "" : tensors.begin()->first, "'");
+    check(tensors.empty(), path, ": unexpected tensor '",
+          tensors.empty() ? "" : tensors.begin()->first, "'");
     check_shapes(path);
+    if (all_.attention_mask.defined() && all_.attention_mask.all().item<bool>())
+      all_.attention_mask = at::Tensor();
   }
 
   int64_t samples() const override { return all_.size(); }
@@ -46,10 +51,17 @@ class TensorsSource : public BatchSource {
   Batch batch(const BatchRequest& request) const override {
     const at::Tensor index = at::empty({static_cast<int64_t>(request.samples.size())}, at::kLong);
     std::copy(request.samples.begin(), request.samples.end(), index.mutable_data_ptr<int64_t>());
-    const auto pick = [&](const at::Tensor& x) { return x.defined() ? x.index_select(0, index) : x; };
-    Batch batch{pick(all_.input_ids), pick(all_.attention_mask), pick(all_.token_type_ids),
-                pick(all_.labels),    at::Tensor(),              pick(all_.pixel_values)};
-    if (batch.input_ids.defined()) batch.label_positions = (batch.labels.flatten() != -100).nonzero().squeeze(1);
+    const auto pick = [&](const at::Tensor& x) {
+      return x.defined() ? x.index_select(0, index) : x;
+    };
+    Batch batch{pick(all_.input_ids),
+                pick(all_.attention_mask),
+                pick(all_.token_type_ids),
+                pick(all_.labels),
+                at::Tensor(),
+                pick(all_.pixel_values)};
+    if (batch.input_ids.defined())
+      batch.label_positions = (batch.labels.flatten() != -100).nonzero().squeeze(1);
     return batch;
   }
 
@@ -61,10 +73,12 @@ class TensorsSource : public BatchSource {
             all_.labels.size(0));
       return;
     }
-    for (const auto& [name, x] : {std::pair{"labels", all_.labels}, {"attention_mask", all_.attention_mask},
+    for (const auto& [name, x] : {std::pair{"labels", all_.labels},
+                                  {"attention_mask", all_.attention_mask},
                                   {"token_type_ids", all_.token_type_ids}})
-      check(!x.defined() || x.sizes() == all_.input_ids.sizes(), path, ": ", name, ": expected the shape of input_ids ",
-            all_.input_ids.sizes(), ", got ", x.defined() ? x.sizes() : at::IntArrayRef());
+      check(!x.defined() || x.sizes() == all_.input_ids.sizes(), path, ": ", name,
+            ": expected the shape of input_ids ", all_.input_ids.sizes(), ", got ",
+            x.defined() ? x.sizes() : at::IntArrayRef());
   }
 
   Batch all_;
@@ -72,7 +86,9 @@ class TensorsSource : public BatchSource {
 
 }  // namespace
 
-BatchSourcePtr open_tensors(const std::string& path) { return std::make_shared<TensorsSource>(path); }
+BatchSourcePtr open_tensors(const std::string& path) {
+  return std::make_shared<TensorsSource>(path);
+}
 
 void TensorsData::describe(config::Fields& f) {
   f("train", train, "safetensors file with the training batches");
@@ -89,7 +105,8 @@ OpenedData TensorsData::open(Subset subset, const DataContext&) const {
   const bool training = subset == Subset::kTrain;
   const std::string& path = training ? train : validation;
   if (path.empty())
-    throw UsageError(concat("data.", training ? "train" : "validation", ": expected a safetensors file, got none"));
+    throw UsageError(concat("data.", training ? "train" : "validation",
+                            ": expected a safetensors file, got none"));
   const auto source = std::make_shared<TensorsSource>(expand_variables(path));
   return {source, nullptr, source->length(), 0};
 }

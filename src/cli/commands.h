@@ -13,7 +13,8 @@
 
 namespace quench {
 
-// Each adds its subcommand; the callback runs it and throws Error, or Exit for a status other than 0.
+// Each adds its subcommand; the callback runs it and throws Error, or Exit for a status other than
+// 0.
 void add_train(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_ptq(CLI::App& app);
@@ -28,7 +29,8 @@ struct Exit {
   int status;
 };
 
-// A MODEL argument with what belongs to it: its run's config if it lies in a run folder, and its tokenizer if it has one.
+// A MODEL argument with what belongs to it: its run's config if it lies in a run folder, and its
+// tokenizer if it has one.
 struct ModelArgument {
   Pretrained pretrained;
   std::optional<std::filesystem::path> run;  // the run folder
@@ -36,7 +38,8 @@ struct ModelArgument {
 };
 ModelArgument open_model(const std::string& model);
 
-// The config of the run that a model belongs to, overlaid with `overlay` (a file; may be empty) and assignments.
+// The config of the run that a model belongs to, overlaid with `overlay` (a file; may be empty) and
+// assignments.
 RunConfig config_of(const ModelArgument& model, const std::string& overlay,
                     const std::vector<std::string>& assignments);
 

@@ -14,14 +14,16 @@ void add_config(CLI::App& app) {
   command->require_subcommand(1);
   const auto with_config = [options](CLI::App* sub) {
     sub->add_option("CONFIG", options->config, "config file or run folder")->required();
-    sub->add_option("--set", options->assignments, "KEY=VALUE: overrides a config value; repeatable")
+    sub->add_option("--set", options->assignments,
+                    "KEY=VALUE: overrides a config value; repeatable")
         ->allow_extra_args(false);
     return sub;
   };
-  with_config(command->add_subcommand("check", "say whether a config is valid"))->callback([options] {
-    load_run_config(options->config, options->assignments);
-    write_output("", options->config + ": valid\n");
-  });
+  with_config(command->add_subcommand("check", "say whether a config is valid"))
+      ->callback([options] {
+        load_run_config(options->config, options->assignments);
+        write_output("", options->config + ": valid\n");
+      });
   CLI::App* show = with_config(command->add_subcommand("show", "print the fully resolved config"));
   show->add_flag("--json", options->json, "as JSON");
   show->callback([options] {

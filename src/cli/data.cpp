@@ -16,7 +16,8 @@ struct Options {
 
 OpenedData open(const RunConfig& config, Subset subset) {
   DataContext context = config.data_context();
-  if (subset == Subset::kValidation) context.tokenizer = config.data->open(Subset::kTrain, context).tokenizer;
+  if (subset == Subset::kValidation)
+    context.tokenizer = config.data->open(Subset::kTrain, context).tokenizer;
   return config.data->open(subset, context);
 }
 
@@ -24,12 +25,15 @@ std::string shown(const Batch& batch, const Tokenizer* tokenizer) {
   std::ostringstream out;
   for (int64_t i = 0; i < batch.size(); ++i) {
     if (!batch.input_ids.defined()) {
-      out << "sample " << i << ": image " << batch.pixel_values[i].sizes() << ", label " << batch.labels[i].item<int64_t>() << "\n";
+      out << "sample " << i << ": image " << batch.pixel_values[i].sizes() << ", label "
+          << batch.labels[i].item<int64_t>() << "\n";
       continue;
     }
     const at::Tensor ids = batch.input_ids[i].to(at::kInt).contiguous(), labels = batch.labels[i];
-    const std::vector<int32_t> row(ids.const_data_ptr<int32_t>(), ids.const_data_ptr<int32_t>() + ids.numel());
-    out << "sample " << i << ": " << row.size() << " tokens, " << (labels != -100).sum().item<int64_t>() << " labels\n";
+    const std::vector<int32_t> row(ids.const_data_ptr<int32_t>(),
+                                   ids.const_data_ptr<int32_t>() + ids.numel());
+    out << "sample " << i << ": " << row.size() << " tokens, "
+        << (labels != -100).sum().item<int64_t>() << " labels\n";
     if (tokenizer) out << tokenizer->decode(row) << "\n\n";
   }
   return out.str();
@@ -43,25 +47,31 @@ void add_data(CLI::App& app) {
   command->require_subcommand(1);
   const auto with_config = [options](CLI::App* sub) {
     sub->add_option("CONFIG", options->config, "config file or run folder")->required();
-    sub->add_option("--set", options->assignments, "KEY=VALUE: overrides a config value; repeatable")
+    sub->add_option("--set", options->assignments,
+                    "KEY=VALUE: overrides a config value; repeatable")
         ->allow_extra_args(false);
     return sub;
   };
-  with_config(command->add_subcommand("prepare", "tokenize and cache the data of a config"))->callback([options] {
-    const RunConfig config = load_run_config(options->config, options->assignments);
-    for (const Subset subset : {Subset::kTrain, Subset::kValidation})
-      write_output("", concat(subset == Subset::kTrain ? "train: " : "validation: ",
-                              open(config, subset).source->samples(), " samples\n"));
-  });
-  CLI::App* show = with_config(command->add_subcommand("show", "print samples as the model gets them"));
-  show->add_option("--subset", options->subset, "split")->check(CLI::IsMember({"train", "validation"}));
+  with_config(command->add_subcommand("prepare", "tokenize and cache the data of a config"))
+      ->callback([options] {
+        const RunConfig config = load_run_config(options->config, options->assignments);
+        for (const Subset subset : {Subset::kTrain, Subset::kValidation})
+          write_output("", concat(subset == Subset::kTrain ? "train: " : "validation: ",
+                                  open(config, subset).source->samples(), " samples\n"));
+      });
+  CLI::App* show =
+      with_config(command->add_subcommand("show", "print samples as the model gets them"));
+  show->add_option("--subset", options->subset, "split")
+      ->check(CLI::IsMember({"train", "validation"}));
   show->add_option("--samples", options->samples, "how many")->check(CLI::PositiveNumber);
   show->callback([options] {
     const RunConfig config = load_run_config(options->config, options->assignments);
-    const OpenedData data = open(config, options->subset == "train" ? Subset::kTrain : Subset::kValidation);
+    const OpenedData data =
+        open(config, options->subset == "train" ? Subset::kTrain : Subset::kValidation);
     const int64_t count = std::min(options->samples, data.source->samples());
-    write_output("", shown(batch_in_order(*data.source, 0, count, static_cast<uint64_t>(config.eval.seed)),
-                           data.tokenizer.get()));
+    write_output(
+        "", shown(batch_in_order(*data.source, 0, count, static_cast<uint64_t>(config.eval.seed)),
+                  data.tokenizer.get()));
   });
 }
 

@@ -13,7 +13,8 @@ namespace quench {
 
 void add_doctor(CLI::App& app) {
   const auto json = std::make_shared<bool>(false);
-  CLI::App* command = app.add_subcommand("doctor", "machine, LibTorch, devices, threads, kernels in use");
+  CLI::App* command =
+      app.add_subcommand("doctor", "machine, LibTorch, devices, threads, kernels in use");
   command->add_flag("--json", *json, "as JSON");
   command->callback([json] {
     const bool cuda = at::globalContext().hasCUDA();
@@ -28,14 +29,15 @@ void add_doctor(CLI::App& app) {
         {"cuda", cuda},
         {"device", cuda ? "cuda" : "cpu"},
         {"attention", cuda ? "softmax: LibTorch's fused kernel; clipped softmax: composite"
-                           : "float32: quench's fused kernel for softmax and clipped softmax; otherwise composite"},
+                           : "float32: quench's fused kernel for softmax and clipped softmax; "
+                             "otherwise composite"},
         {"cache", cache_folder()},
     };
     if (*json) return write_output("", facts.dump(2) + "\n");
     std::ostringstream text;
     for (const auto& [key, value] : facts.items())
-      text << key << std::string(16 - key.size(), ' ') << (value.is_string() ? value.get<std::string>() : value.dump())
-           << "\n";
+      text << key << std::string(16 - key.size(), ' ')
+           << (value.is_string() ? value.get<std::string>() : value.dump()) << "\n";
     write_output("", text.str());
   });
 }

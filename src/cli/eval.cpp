@@ -23,8 +23,10 @@ BatchSourcePtr open_source(const ModelArgument& model, const Options& options, R
   }
   config = config_of(model, options.data, options.assignments);
   if (!config.data)
-    throw UsageError(concat(options.model, " lies in no run folder, so give --data FILE.safetensors or a config with a "
-                                           "data section"));
+    throw UsageError(
+        concat(options.model,
+               " lies in no run folder, so give --data FILE.safetensors or a config with a "
+               "data section"));
   DataContext context = config.data_context();
   context.tokenizer = model.tokenizer;
   return config.data->open(Subset::kValidation, context).source;
@@ -35,11 +37,17 @@ std::string summary(const Json& result) {
   const bool classes = result.contains("accuracy");
   const auto number = [](double x, int digits) { return mean_std(std::vector<double>{x}, digits); };
   Table table;
-  table.columns = {{classes ? "accuracy" : "perplexity", Align::kRight}, {"loss", Align::kRight},
-                   {"max inf norm", Align::kRight}, {"avg kurtosis", Align::kRight}, {"samples", Align::kRight}};
-  table.rows = {{number(classes ? 100 * result.at("accuracy").get<double>() : result.at("perplexity").get<double>(), 2),
+  table.columns = {{classes ? "accuracy" : "perplexity", Align::kRight},
+                   {"loss", Align::kRight},
+                   {"max inf norm", Align::kRight},
+                   {"avg kurtosis", Align::kRight},
+                   {"samples", Align::kRight}};
+  table.rows = {{number(classes ? 100 * result.at("accuracy").get<double>()
+                                : result.at("perplexity").get<double>(),
+                        2),
                  number(result.at("loss"), 4), number(outliers.at("max_inf_norm"), 1),
-                 number(outliers.at("avg_kurtosis"), 1), std::to_string(result.at("samples").get<int64_t>())}};
+                 number(outliers.at("avg_kurtosis"), 1),
+                 std::to_string(result.at("samples").get<int64_t>())}};
   return to_text(table);
 }
 
@@ -49,11 +57,15 @@ void add_eval(CLI::App& app) {
   const auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("eval", "evaluate a model and measure its outliers");
   command->add_option("MODEL", options->model, "checkpoint folder or run folder")->required();
-  command->add_option("--data", options->data, "safetensors file, or a config whose data section is used");
-  command->add_option("--batch-size", options->batch_size, "samples a batch")->check(CLI::PositiveNumber);
-  command->add_option("--set", options->assignments, "KEY=VALUE: overrides a config value; repeatable")
+  command->add_option("--data", options->data,
+                      "safetensors file, or a config whose data section is used");
+  command->add_option("--batch-size", options->batch_size, "samples a batch")
+      ->check(CLI::PositiveNumber);
+  command
+      ->add_option("--set", options->assignments, "KEY=VALUE: overrides a config value; repeatable")
       ->allow_extra_args(false);
-  command->add_option("--output", options->output, "write the JSON result here; default: a summary on stdout");
+  command->add_option("--output", options->output,
+                      "write the JSON result here; default: a summary on stdout");
   command->add_flag("--json", options->json, "print the JSON result");
   command->callback([options] {
     const ModelArgument model = open_model(options->model);

@@ -13,16 +13,19 @@ class Capture : public TapListener {
   explicit Capture(std::vector<std::string> hidden) : hidden_(std::move(hidden)) {}
 
   bool wants(const std::string& tap) const override {
-    return tap.ends_with("attention.probs") || std::find(hidden_.begin(), hidden_.end(), tap) != hidden_.end();
+    return tap.ends_with("attention.probs") ||
+           std::find(hidden_.begin(), hidden_.end(), tap) != hidden_.end();
   }
   at::Tensor activation(const std::string& tap, const at::Tensor& x) override {
     seen_[tap] = x.detach();
     return x;
   }
   void write(std::vector<std::pair<std::string, at::Tensor>>& out) const {
-    for (size_t i = 0; i < hidden_.size(); ++i) out.emplace_back(concat("hidden_states.", i), seen_.at(hidden_[i]));
+    for (size_t i = 0; i < hidden_.size(); ++i)
+      out.emplace_back(concat("hidden_states.", i), seen_.at(hidden_[i]));
     for (size_t i = 0; i + 1 < hidden_.size(); ++i)
-      out.emplace_back(concat("attention_probs.", i), seen_.at(concat("layers.", i, ".attention.probs")));
+      out.emplace_back(concat("attention_probs.", i),
+                       seen_.at(concat("layers.", i, ".attention.probs")));
   }
 
  private:
@@ -45,8 +48,10 @@ Batch read_batch(const std::string& path, at::ScalarType dtype) {
   batch.token_type_ids = take("token_type_ids", at::kLong);
   batch.labels = take("labels", at::kLong);
   batch.pixel_values = take("pixel_values", dtype);
-  check(tensors.empty(), path, ": unexpected tensor '", tensors.empty() ? "" : tensors.begin()->first, "'");
-  check(batch.input_ids.defined() != batch.pixel_values.defined(), path, ": expected either input_ids or pixel_values");
+  check(tensors.empty(), path, ": unexpected tensor '",
+        tensors.empty() ? "" : tensors.begin()->first, "'");
+  check(batch.input_ids.defined() != batch.pixel_values.defined(), path,
+        ": expected either input_ids or pixel_values");
   return batch;
 }
 
@@ -58,16 +63,24 @@ void add_forward(CLI::App& app) {
     bool gradients = false;
   };
   const auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("forward", "one forward (and backward) pass, everything written out");
+  CLI::App* command =
+      app.add_subcommand("forward", "one forward (and backward) pass, everything written out");
   command->add_option("MODEL", options->model, "checkpoint folder or run folder")->required();
-  command->add_option("--inputs", options->inputs, "safetensors: input_ids or pixel_values, labels, ...")->required();
-  command->add_option("--output", options->output, "safetensors: logits, loss, hidden_states.N, ...")->required();
+  command
+      ->add_option("--inputs", options->inputs,
+                   "safetensors: input_ids or pixel_values, labels, ...")
+      ->required();
+  command
+      ->add_option("--output", options->output, "safetensors: logits, loss, hidden_states.N, ...")
+      ->required();
   command->add_flag("--gradients", options->gradients, "also grad.<parameter> of the loss");
-  command->add_option("--dtype", options->dtype, "arithmetic")->check(CLI::IsMember({"float32", "float64"}));
+  command->add_option("--dtype", options->dtype, "arithmetic")
+      ->check(CLI::IsMember({"float32", "float64"}));
   command->callback([options] {
     const at::ScalarType dtype = options->dtype == "float64" ? at::kDouble : at::kFloat;
     const Batch batch = read_batch(options->inputs, dtype);
-    check(!options->gradients || batch.labels.defined(), options->inputs, ": --gradients needs labels");
+    check(!options->gradients || batch.labels.defined(), options->inputs,
+          ": --gradients needs labels");
     const Pretrained pretrained = load_pretrained(options->model);
     pretrained.model->parameters.to(at::kCPU, dtype);
     Capture capture(pretrained.model->hidden_state_taps());

@@ -27,8 +27,9 @@ int run(int argc, char** argv) {
   app.parse_complete_callback([&] {
     if (quiet) quench::set_log_level(quench::LogLevel::kWarning);
   });
-  for (const auto add : {quench::add_train, quench::add_eval, quench::add_ptq, quench::add_sweep, quench::add_forward,
-                         quench::add_tokenizer, quench::add_data, quench::add_config, quench::add_doctor})
+  for (const auto add : {quench::add_train, quench::add_eval, quench::add_ptq, quench::add_sweep,
+                         quench::add_forward, quench::add_tokenizer, quench::add_data,
+                         quench::add_config, quench::add_doctor})
     add(app);
   try {
     app.parse(argc, argv);
@@ -51,7 +52,8 @@ int main(int argc, char** argv) {
     return 2;
   } catch (const std::exception& error) {
     std::string message = error.what();
-    std::cerr << "quench: " << message.substr(0, message.find("\nException raised from")) << std::endl;
+    std::cerr << "quench: " << message.substr(0, message.find("\nException raised from"))
+              << std::endl;
     return 1;
   }
 }

@@ -23,15 +23,21 @@ std::string bits_name(const PtqConfig& ptq) {
 std::string summary(const Json& result, const std::string& name) {
   Table table;
   const bool classes = result.at("full_precision").contains("accuracy");
-  table.columns = {{""}, {classes ? "accuracy" : "perplexity", Align::kRight}, {"max inf norm", Align::kRight},
+  table.columns = {{""},
+                   {classes ? "accuracy" : "perplexity", Align::kRight},
+                   {"max inf norm", Align::kRight},
                    {"avg kurtosis", Align::kRight}};
   for (const char* key : {"full_precision", "quantized"}) {
     const Json& r = result.at(key);
-    const auto number = [](double x, int digits) { return mean_std(std::vector<double>{x}, digits); };
-    table.rows.push_back({key == std::string("quantized") ? name : "full precision",
-                          number(classes ? 100 * r.at("accuracy").get<double>() : r.at("perplexity").get<double>(), 2),
-                          number(r.at("outliers").at("max_inf_norm"), 1),
-                          number(r.at("outliers").at("avg_kurtosis"), 1)});
+    const auto number = [](double x, int digits) {
+      return mean_std(std::vector<double>{x}, digits);
+    };
+    table.rows.push_back(
+        {key == std::string("quantized") ? name : "full precision",
+         number(classes ? 100 * r.at("accuracy").get<double>() : r.at("perplexity").get<double>(),
+                2),
+         number(r.at("outliers").at("max_inf_norm"), 1),
+         number(r.at("outliers").at("avg_kurtosis"), 1)});
   }
   return to_text(table);
 }
@@ -40,13 +46,16 @@ std::string summary(const Json& result, const std::string& name) {
 
 void add_ptq(CLI::App& app) {
   const auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("ptq", "quantize a model after training and measure what is lost");
+  CLI::App* command =
+      app.add_subcommand("ptq", "quantize a model after training and measure what is lost");
   command->add_option("MODEL", options->model, "checkpoint folder or run folder")->required();
   command->add_option("--config", options->config, "file whose sections overlay the run's config");
-  command->add_option("--set", options->assignments, "KEY=VALUE, e.g. ptq.weights.bits=6; repeatable")
+  command
+      ->add_option("--set", options->assignments, "KEY=VALUE, e.g. ptq.weights.bits=6; repeatable")
       ->allow_extra_args(false);
   command->add_option("--output", options->output,
-                      "the JSON result; default: <run>/ptq/<bits>-seed<seed>.json, or stdout where there is no run");
+                      "the JSON result; default: <run>/ptq/<bits>-seed<seed>.json, or stdout where "
+                      "there is no run");
   command->add_flag("--json", options->json, "print the JSON result");
   command->callback([options] {
     const ModelArgument model = open_model(options->model);

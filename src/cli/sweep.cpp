@@ -12,17 +12,21 @@ void add_sweep(CLI::App& app) {
     bool json = false;
   };
   const auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("sweep", "a grid of trainings and quantizations, and its table");
+  CLI::App* command =
+      app.add_subcommand("sweep", "a grid of trainings and quantizations, and its table");
   command->add_option("CONFIG", options->config, "sweep file")->required();
-  command->add_option("--set", options->assignments, "KEY=VALUE: overrides a value of every run; repeatable")
+  command
+      ->add_option("--set", options->assignments,
+                   "KEY=VALUE: overrides a value of every run; repeatable")
       ->allow_extra_args(false);
-  command->add_option("--output", options->output, "folder; default: runs/<name of the sweep file>");
+  command->add_option("--output", options->output,
+                      "folder; default: runs/<name of the sweep file>");
   command->add_flag("--json", options->json, "print the result as JSON");
   command->callback([options] {
     const SweepConfig sweep = load_sweep(options->config, options->assignments);
-    const std::string folder = options->output.empty()
-                                   ? "runs/" + std::filesystem::path(options->config).stem().string()
-                                   : options->output;
+    const std::string folder =
+        options->output.empty() ? "runs/" + std::filesystem::path(options->config).stem().string()
+                                : options->output;
     const SweepOutcome outcome = run_sweep(sweep, options->assignments, folder);
     if (outcome.interrupted_by) throw Exit{128 + outcome.interrupted_by};
     write_output("", options->json ? outcome.json.dump(2) + "\n" : to_text(outcome.table));

@@ -41,8 +41,8 @@ void train_tokenizer(const Options& options) {
   AtomicFolder folder(options.output);
   tokenizer->save(folder.path().string());
   folder.commit();
-  std::cerr << options.output << ": " << tokenizer->vocab_size() << " pieces from " << corpus.files.size()
-            << " files\n";
+  std::cerr << options.output << ": " << tokenizer->vocab_size() << " pieces from "
+            << corpus.files.size() << " files\n";
 }
 
 // One line of ids for each line of text.
@@ -68,8 +68,8 @@ void decode(const Options& options) {
     std::istringstream words(line);
     std::vector<int32_t> ids;
     for (int32_t id; words >> id;) {
-      check(id >= 0 && id < tokenizer->vocab_size(), "line ", number, ": id ", id, " is outside the vocabulary of ",
-            tokenizer->vocab_size());
+      check(id >= 0 && id < tokenizer->vocab_size(), "line ", number, ": id ", id,
+            " is outside the vocabulary of ", tokenizer->vocab_size());
       ids.push_back(id);
     }
     check(words.eof(), "line ", number, ": expected ids separated by spaces");
@@ -88,16 +88,20 @@ void add_tokenizer(CLI::App& app) {
   CLI::App* train = command->add_subcommand("train", "train a sentencepiece tokenizer");
   train->add_option("FILES", options->files, "text files and globs")->required();
   train->add_option("--output", options->output, "folder to write")->required();
-  train->add_option("--type", options->sentencepiece.model_type, "model")->check(CLI::IsMember({"unigram", "bpe"}));
-  train->add_option("--vocab-size", options->sentencepiece.vocab_size, "pieces, special tokens included");
+  train->add_option("--type", options->sentencepiece.model_type, "model")
+      ->check(CLI::IsMember({"unigram", "bpe"}));
+  train->add_option("--vocab-size", options->sentencepiece.vocab_size,
+                    "pieces, special tokens included");
   train->callback([options] { train_tokenizer(*options); });
 
   for (const bool encodes : {true, false}) {
     CLI::App* sub = encodes ? command->add_subcommand("encode", "text lines on stdin -> ids")
                             : command->add_subcommand("decode", "lines of ids on stdin -> text");
-    sub->add_option("TOKENIZER", options->tokenizer, "tokenizer file or the folder that holds it")->required();
+    sub->add_option("TOKENIZER", options->tokenizer, "tokenizer file or the folder that holds it")
+        ->required();
     sub->add_option("INPUT", options->input, "file; default: stdin");
-    if (encodes) sub->add_flag("--special", options->special, "add the special tokens of a document");
+    if (encodes)
+      sub->add_flag("--special", options->special, "add the special tokens of a document");
     sub->callback([options, encodes] { encodes ? encode(*options) : decode(*options); });
   }
 }

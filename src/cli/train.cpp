@@ -14,16 +14,22 @@ void add_train(CLI::App& app) {
   };
   const auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("train", "pretrain a model");
-  command->add_option("CONFIG", options->config, "config file, or a run folder to continue")->required();
-  command->add_option("--set", options->assignments, "KEY=VALUE: overrides a config value; repeatable")
+  command->add_option("CONFIG", options->config, "config file, or a run folder to continue")
+      ->required();
+  command
+      ->add_option("--set", options->assignments, "KEY=VALUE: overrides a config value; repeatable")
       ->allow_extra_args(false);
-  command->add_option("--output", options->output, "run folder; default: runs/<name of the config file>");
-  command->add_flag("--resume", options->resume, "continue from the run folder's newest checkpoint");
+  command->add_option("--output", options->output,
+                      "run folder; default: runs/<name of the config file>");
+  command->add_flag("--resume", options->resume,
+                    "continue from the run folder's newest checkpoint");
   command->callback([options] {
     RunConfig config = load_run_config(options->config, options->assignments);
     std::filesystem::path folder = options->output;
     if (folder.empty() && std::filesystem::is_directory(options->config)) folder = options->config;
-    if (folder.empty()) folder = config.output.folder.value_or("runs/" + std::filesystem::path(options->config).stem().string());
+    if (folder.empty())
+      folder = config.output.folder.value_or(
+          "runs/" + std::filesystem::path(options->config).stem().string());
     const TrainOutcome outcome = train(config, folder, options->resume);
     if (outcome.interrupted_by) throw Exit{128 + outcome.interrupted_by};
     log_info("done: results in " + outcome.folder.string());

@@ -48,8 +48,8 @@ Json Evaluation::to_json() const {
   return json;
 }
 
-Evaluation evaluate(const Pretrained& pretrained, const BatchSource& source, const EvaluationOptions& options,
-                    const std::vector<TapListener*>& inner) {
+Evaluation evaluate(const Pretrained& pretrained, const BatchSource& source,
+                    const EvaluationOptions& options, const std::vector<TapListener*>& inner) {
   at::NoGradGuard no_grad;
   const Autocast autocast(options.precision, options.device);
   OutlierListener outliers(pretrained.config->type(), pre_norm(*pretrained.config));
@@ -58,9 +58,11 @@ Evaluation evaluate(const Pretrained& pretrained, const BatchSource& source, con
   ForwardContext context{Taps(listeners), DropoutStream()};
 
   const int64_t size = options.batch_size;
-  const int64_t all = (source.samples() + size - 1) / size, batches = std::min(all, options.max_batches.value_or(all));
+  const int64_t all = (source.samples() + size - 1) / size,
+                batches = std::min(all, options.max_batches.value_or(all));
   std::optional<Progress> progress;
-  if (!options.label.empty()) progress.emplace(options.label, batches, "samples", static_cast<double>(size));
+  if (!options.label.empty())
+    progress.emplace(options.label, batches, "samples", static_cast<double>(size));
   Evaluation result;
   double weighted_loss = 0;
   int64_t correct = 0, correct5 = 0, weight = 0;

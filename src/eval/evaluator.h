@@ -1,4 +1,5 @@
-// Loss, perplexity or accuracy over a data set, with the outlier statistics of every tap on the way (SPEC 9).
+// Loss, perplexity or accuracy over a data set, with the outlier statistics of every tap on the way
+// (SPEC 9).
 #pragma once
 
 #include <map>
@@ -25,7 +26,8 @@ struct EvaluationOptions {
 };
 
 struct Evaluation {
-  double loss = 0;  // mean of the batches' losses, weighted by their sequences, as the reference does
+  double loss =
+      0;  // mean of the batches' losses, weighted by their sequences, as the reference does
   std::optional<double> accuracy, top5_accuracy;  // of classification
   int64_t samples = 0;
   int64_t tokens = 0;  // labels that count
@@ -36,8 +38,9 @@ struct Evaluation {
   Json to_json() const;
 };
 
-// Runs the model over `source` in order. `inner` listens before the statistics: they see what it lets through.
-Evaluation evaluate(const Pretrained& pretrained, const BatchSource& source, const EvaluationOptions& options,
-                    const std::vector<TapListener*>& inner = {});
+// Runs the model over `source` in order. `inner` listens before the statistics: they see what it
+// lets through.
+Evaluation evaluate(const Pretrained& pretrained, const BatchSource& source,
+                    const EvaluationOptions& options, const std::vector<TapListener*>& inner = {});
 
 }  // namespace quench

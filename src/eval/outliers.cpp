@@ -23,7 +23,8 @@ struct Watched {
 std::vector<Watched> watched_bert(int64_t layers) {
   std::vector<Watched> all;
   for (int64_t j = 0; j < layers; ++j) {
-    const std::string name = concat("bert.encoder.layer.", j, ".output."), tap = concat("layers.", j, ".ffn.");
+    const std::string name = concat("bert.encoder.layer.", j, ".output."),
+                      tap = concat("layers.", j, ".ffn.");
     all.push_back({name + "dense", tap + "output"});
     all.push_back({name + "LayerNorm", tap + "norm"});
     all.push_back({name + "LayerNorm.input", tap + "residual", /*kurtosis=*/false});
@@ -34,7 +35,9 @@ std::vector<Watched> watched_bert(int64_t layers) {
 std::vector<Watched> watched_opt(int64_t layers, bool has_final_norm) {
   std::vector<Watched> all;
   if (has_final_norm) all.push_back({"model.decoder.final_layer_norm", "final_norm"});
-  for (const auto& [module, point] : {std::pair{"", "output"}, {".fc2", "ffn.output"}, {".final_layer_norm", "ffn.norm"},
+  for (const auto& [module, point] : {std::pair{"", "output"},
+                                      {".fc2", "ffn.output"},
+                                      {".final_layer_norm", "ffn.norm"},
                                       {".self_attn.out_proj", "attention.output"},
                                       {".self_attn_layer_norm", "attention.norm"}})
     for (int64_t j = 0; j < layers; ++j)
@@ -45,18 +48,20 @@ std::vector<Watched> watched_opt(int64_t layers, bool has_final_norm) {
 }  // namespace
 
 bool OutlierListener::wants(const std::string& tap) const {
-  static const std::vector<std::string> points = {"attention.output", "attention.residual", "attention.norm",
-                                                  "ffn.output",       "ffn.residual",       "ffn.norm",
-                                                  "embeddings.sum",   "embeddings.norm",    "final_norm"};
-  if (std::any_of(points.begin(), points.end(), [&](const std::string& point) { return ends_with(tap, point); }))
+  static const std::vector<std::string> points = {
+      "attention.output", "attention.residual", "attention.norm",  "ffn.output", "ffn.residual",
+      "ffn.norm",         "embeddings.sum",     "embeddings.norm", "final_norm"};
+  if (std::any_of(points.begin(), points.end(),
+                  [&](const std::string& point) { return ends_with(tap, point); }))
     return true;
-  return tap.starts_with("layers.") && std::count(tap.begin(), tap.end(), '.') == 2 && ends_with(tap, ".output");
+  return tap.starts_with("layers.") && std::count(tap.begin(), tap.end(), '.') == 2 &&
+         ends_with(tap, ".output");
 }
 
 RowKind OutlierListener::rows(const std::string& tap) const {
   // Hugging Face's OPT flattens to [B T, D] around the feed-forward block.
-  const bool flattened =
-      model_type_ == "opt" && (ends_with(tap, "ffn.output") || (pre_norm_ && ends_with(tap, "ffn.norm")));
+  const bool flattened = model_type_ == "opt" && (ends_with(tap, "ffn.output") ||
+                                                  (pre_norm_ && ends_with(tap, "ffn.norm")));
   return flattened ? RowKind::kToken : RowKind::kSequence;
 }
 
@@ -96,7 +101,8 @@ Json OutlierListener::report(int64_t layers) const {
   const double avg_kurtosis = kurtosis_sum / static_cast<double>(kurtosis_count);
   const auto max_over_layers = [&](const std::string& point) {
     double largest = 0;
-    for (int64_t j = 0; j < layers; ++j) largest = std::max(largest, inf_norm(concat("layers.", j, ".", point)));
+    for (int64_t j = 0; j < layers; ++j)
+      largest = std::max(largest, inf_norm(concat("layers.", j, ".", point)));
     return largest;
   };
   if (model_type_ == "bert") {

@@ -1,4 +1,5 @@
-// Which taps are measured, and the figures that the paper's code reports from them, under its own names (SPEC 9).
+// Which taps are measured, and the figures that the paper's code reports from them, under its own
+// names (SPEC 9).
 #pragma once
 
 #include <map>
@@ -13,8 +14,10 @@ namespace quench {
 // Listens to the residual stream, the blocks' outputs and the norms. Changes nothing.
 class OutlierListener : public TapListener {
  public:
-  // `model_type` and the norm placement decide whose rows are tokens instead of sequences (quirk 7 of SPEC 12).
-  OutlierListener(std::string model_type, bool pre_norm) : model_type_(std::move(model_type)), pre_norm_(pre_norm) {}
+  // `model_type` and the norm placement decide whose rows are tokens instead of sequences (quirk 7
+  // of SPEC 12).
+  OutlierListener(std::string model_type, bool pre_norm)
+      : model_type_(std::move(model_type)), pre_norm_(pre_norm) {}
 
   bool wants(const std::string& tap) const override;
   at::Tensor activation(const std::string& tap, const at::Tensor& x) override;

@@ -9,7 +9,8 @@ namespace quench {
 
 class Autocast {
  public:
-  Autocast(const std::string& precision, at::Device device) : type_(device.type()), on_(precision != "fp32") {
+  Autocast(const std::string& precision, at::Device device)
+      : type_(device.type()), on_(precision != "fp32") {
     if (!on_) return;
     at::autocast::set_autocast_dtype(type_, precision == "bf16" ? at::kBFloat16 : at::kHalf);
     at::autocast::set_autocast_enabled(type_, true);

@@ -29,7 +29,8 @@ class Bert : public Model {
   ModelOutput forward(const Batch& batch, ForwardContext& context, Want want) const override;
   std::vector<std::string> hidden_state_taps() const override;
   std::vector<std::string> aliases() const override {
-    return {"cls.predictions.decoder.weight", "cls.predictions.decoder.bias", "bert.embeddings.position_ids"};
+    return {"cls.predictions.decoder.weight", "cls.predictions.decoder.bias",
+            "bert.embeddings.position_ids"};
   }
   std::vector<std::string> norm_names() const override { return {"LayerNorm.weight"}; }
   std::string body_prefix() const override { return "bert."; }
@@ -47,13 +48,16 @@ class Bert : public Model {
   Parameter* decoder_bias_ = nullptr;
 };
 
-Bert::Bert(const BertConfig& c, const AttentionConfig& attention, int64_t max_seq_length) : config_(c) {
+Bert::Bert(const BertConfig& c, const AttentionConfig& attention, int64_t max_seq_length)
+    : config_(c) {
   const Init normal = Init::normal(c.initializer_range);
   const std::string at = "bert.embeddings.";
-  words_ = add_embedding(parameters, at + "word_embeddings", *c.vocab_size, c.hidden_size, normal, c.pad_token_id);
-  positions_ =
-      add_embedding(parameters, at + "position_embeddings", c.max_position_embeddings, c.hidden_size, normal);
-  token_types_ = add_embedding(parameters, at + "token_type_embeddings", c.type_vocab_size, c.hidden_size, normal);
+  words_ = add_embedding(parameters, at + "word_embeddings", *c.vocab_size, c.hidden_size, normal,
+                         c.pad_token_id);
+  positions_ = add_embedding(parameters, at + "position_embeddings", c.max_position_embeddings,
+                             c.hidden_size, normal);
+  token_types_ = add_embedding(parameters, at + "token_type_embeddings", c.type_vocab_size,
+                               c.hidden_size, normal);
   embedding_norm_ = add_layer_norm(parameters, at + "LayerNorm", c.hidden_size, c.layer_norm_eps);
 
   LayerOptions options;
@@ -70,9 +74,10 @@ Bert::Bert(const BertConfig& c, const AttentionConfig& attention, int64_t max_se
     layers_.emplace_back(parameters, options, attention, layer_names(i, c), i);
 
   decoder_bias_ = &parameters.add("cls.predictions.bias", {*c.vocab_size}, Init::constant(0));
-  transform_ = add_linear(parameters, "cls.predictions.transform.dense", c.hidden_size, c.hidden_size, normal);
-  transform_norm_ =
-      add_layer_norm(parameters, "cls.predictions.transform.LayerNorm", c.hidden_size, c.layer_norm_eps);
+  transform_ = add_linear(parameters, "cls.predictions.transform.dense", c.hidden_size,
+                          c.hidden_size, normal);
+  transform_norm_ = add_layer_norm(parameters, "cls.predictions.transform.LayerNorm", c.hidden_size,
+                                   c.layer_norm_eps);
 }
 
 at::Tensor Bert::embed(const Batch& batch, ForwardContext& context) const {
@@ -81,19 +86,22 @@ at::Tensor Bert::embed(const Batch& batch, ForwardContext& context) const {
                                ? token_types_(batch.token_type_ids, taps)
                                : tapped(*token_types_.weight, taps).narrow(0, 0, 1);
   at::Tensor x = taps("", "embeddings.token_type_sum", words_(batch.input_ids, taps) + types);
-  x = taps("", "embeddings.sum", x + tapped(*positions_.weight, taps).narrow(0, 0, batch.input_ids.size(1)));
+  x = taps("", "embeddings.sum",
+           x + tapped(*positions_.weight, taps).narrow(0, 0, batch.input_ids.size(1)));
   x = taps("", "embeddings.norm", embedding_norm_(x, taps));
   return dropout(x, config_.hidden_dropout_prob, context.stream);
 }
 
 at::Tensor Bert::transform(const at::Tensor& x, const Taps& taps) const {
-  return taps("", "head.transform", transform_norm_(activate(config_.hidden_act, transform_(x, taps)), taps));
+  return taps("", "head.transform",
+              transform_norm_(activate(config_.hidden_act, transform_(x, taps)), taps));
 }
 
 ModelOutput Bert::forward(const Batch& batch, ForwardContext& context, Want want) const {
   const Taps& taps = context.taps;
-  check(batch.input_ids.size(1) <= config_.max_position_embeddings, "sequences of ", batch.input_ids.size(1),
-        " tokens are longer than max_position_embeddings (", config_.max_position_embeddings, ")");
+  check(batch.input_ids.size(1) <= config_.max_position_embeddings, "sequences of ",
+        batch.input_ids.size(1), " tokens are longer than max_position_embeddings (",
+        config_.max_position_embeddings, ")");
   at::Tensor x = embed(batch, context);
   const AttentionMask mask{batch.attention_mask, /*causal=*/false};
   for (const TransformerLayer& layer : layers_) x = layer(x, mask, context);
@@ -101,18 +109,20 @@ ModelOutput Bert::forward(const Batch& batch, ForwardContext& context, Want want
   ModelOutput output;
   if (want == Want::kLogits || taps.wanted("", "head.transform") || taps.wanted("", "logits")) {
     const at::Tensor decoder = taps.weight("cls.predictions.decoder.weight", words_.weight->value);
-    output.logits = taps("", "logits", at::linear(transform(x, taps), decoder, decoder_bias_->value));
+    output.logits =
+        taps("", "logits", at::linear(transform(x, taps), decoder, decoder_bias_->value));
     if (batch.labels.defined())
       output.loss = at::cross_entropy_loss(output.logits.flatten(0, 1), batch.labels.flatten());
     return output;
   }
   // Logits only where there is a label: 15 % of the positions.
   const at::Tensor labels = batch.labels.flatten();
-  const at::Tensor where =
-      batch.label_positions.defined() ? batch.label_positions : (labels != -100).nonzero().squeeze(1);
-  output.loss = linear_cross_entropy(transform(x.flatten(0, 1).index_select(0, where), taps),
-                                     taps.weight("cls.predictions.decoder.weight", words_.weight->value),
-                                     decoder_bias_->value, labels.index_select(0, where));
+  const at::Tensor where = batch.label_positions.defined() ? batch.label_positions
+                                                           : (labels != -100).nonzero().squeeze(1);
+  output.loss =
+      linear_cross_entropy(transform(x.flatten(0, 1).index_select(0, where), taps),
+                           taps.weight("cls.predictions.decoder.weight", words_.weight->value),
+                           decoder_bias_->value, labels.index_select(0, where));
   return output;
 }
 
@@ -132,22 +142,26 @@ void BertConfig::describe(config::Fields& f) {
   f("num_attention_heads", num_attention_heads, "heads; must divide hidden_size", at_least(1));
   f("intermediate_size", intermediate_size, "width of the feed-forward layer", at_least(1));
   f("hidden_act", hidden_act, "activation of the feed-forward layer", one_of({"gelu", "relu"}));
-  f("hidden_dropout_prob", hidden_dropout_prob, "dropout of embeddings and residual branches", between(0, 0.999));
-  f("attention_probs_dropout_prob", attention_probs_dropout_prob, "dropout of the attention probabilities",
+  f("hidden_dropout_prob", hidden_dropout_prob, "dropout of embeddings and residual branches",
     between(0, 0.999));
+  f("attention_probs_dropout_prob", attention_probs_dropout_prob,
+    "dropout of the attention probabilities", between(0, 0.999));
   f("max_position_embeddings", max_position_embeddings, "longest sequence", at_least(1));
   f("type_vocab_size", type_vocab_size, "token types", at_least(1));
   f("initializer_range", initializer_range, "standard deviation of fresh weights", at_least(0));
   f("layer_norm_eps", layer_norm_eps, "epsilon of every LayerNorm", greater_than(0));
   f("pad_token_id", pad_token_id, "id whose embedding starts at zero", at_least(0));
   f("initialization", initialization,
-    "hf: every weight N(0, initializer_range^2); reference: query, key and value as torch.nn.Linear (SPEC 3.3)",
+    "hf: every weight N(0, initializer_range^2); reference: query, key and value as "
+    "torch.nn.Linear (SPEC 3.3)",
     one_of({"hf", "reference"}));
-  f.require(hidden_size % num_attention_heads == 0, "num_attention_heads",
-            concat("expected a divisor of hidden_size (", hidden_size, "), got ", num_attention_heads));
+  f.require(
+      hidden_size % num_attention_heads == 0, "num_attention_heads",
+      concat("expected a divisor of hidden_size (", hidden_size, "), got ", num_attention_heads));
 }
 
-std::unique_ptr<Model> BertConfig::build(const AttentionConfig& attention, int64_t max_seq_length) const {
+std::unique_ptr<Model> BertConfig::build(const AttentionConfig& attention,
+                                         int64_t max_seq_length) const {
   return std::make_unique<Bert>(*this, attention, max_seq_length);
 }
 
@@ -173,7 +187,8 @@ Json BertConfig::hugging_face() const {
 void BertConfig::fit(int64_t vocabulary) {
   if (!vocab_size) vocab_size = vocabulary;
   if (*vocab_size < vocabulary)
-    throw UsageError(concat("model.vocab_size: expected at least the tokenizer's ", vocabulary, ", got ", *vocab_size));
+    throw UsageError(concat("model.vocab_size: expected at least the tokenizer's ", vocabulary,
+                            ", got ", *vocab_size));
 }
 
 }  // namespace quench

@@ -1,4 +1,5 @@
-// BERT for masked language modelling (SPEC 3.1): post-LN, GELU, a transformed head tied to the word embeddings.
+// BERT for masked language modelling (SPEC 3.1): post-LN, GELU, a transformed head tied to the word
+// embeddings.
 #pragma once
 
 #include "models/model.h"
@@ -24,7 +25,8 @@ class BertConfig : public ModelConfig {
 
   std::string type() const override { return "bert"; }
   void describe(config::Fields& fields) override;
-  std::unique_ptr<Model> build(const AttentionConfig& attention, int64_t max_seq_length) const override;
+  std::unique_ptr<Model> build(const AttentionConfig& attention,
+                               int64_t max_seq_length) const override;
   Json hugging_face() const override;
   void fit(int64_t vocabulary) override;
   int64_t layers() const override { return num_hidden_layers; }

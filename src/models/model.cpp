@@ -17,6 +17,8 @@ const config::Registry<ModelConfig>& model_types() {
   return registry;
 }
 
-Init torch_linear_init(int64_t fan_in) { return Init::uniform(1 / std::sqrt(static_cast<double>(fan_in))); }
+Init torch_linear_init(int64_t fan_in) {
+  return Init::uniform(1 / std::sqrt(static_cast<double>(fan_in)));
+}
 
 }  // namespace quench

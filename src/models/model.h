@@ -1,5 +1,5 @@
-// What a model is to the rest of quench: named parameters and one forward pass. A new model is one file
-// like bert.cpp and one line in `model_types()`.
+// What a model is to the rest of quench: named parameters and one forward pass. A new model is one
+// file like bert.cpp and one line in `model_types()`.
 #pragma once
 
 #include <memory>
@@ -14,7 +14,8 @@ namespace quench {
 
 struct ModelOutput {
   at::Tensor loss;    // 0-dim, mean over the labels that count; undefined without labels
-  at::Tensor logits;  // [B, T, V] or [B, classes]; where only the loss was wanted, undefined for language models
+  at::Tensor logits;  // [B, T, V] or [B, classes]; where only the loss was wanted, undefined for
+                      // language models
 };
 
 enum class Want { kLoss, kLogits };  // kLogits: loss and every logit
@@ -23,13 +24,15 @@ class Model {
  public:
   virtual ~Model() = default;
 
-  virtual ModelOutput forward(const Batch& batch, ForwardContext& context, Want want = Want::kLoss) const = 0;
+  virtual ModelOutput forward(const Batch& batch, ForwardContext& context,
+                              Want want = Want::kLoss) const = 0;
 
   // The taps whose tensors Hugging Face returns as hidden_states.0 ... hidden_states.L.
   virtual std::vector<std::string> hidden_state_taps() const = 0;
   // Tensors of a checkpoint that repeat a parameter (tied weights) or hold none (buffers).
   virtual std::vector<std::string> aliases() const { return {}; }
-  // Substrings of the names of normalization gains, which weight decay leaves alone unless told otherwise.
+  // Substrings of the names of normalization gains, which weight decay leaves alone unless told
+  // otherwise.
   virtual std::vector<std::string> norm_names() const = 0;
   // Names that start so belong to the head: an encoder-only checkpoint lacks them.
   virtual std::string body_prefix() const = 0;
@@ -44,11 +47,12 @@ class ModelConfig {
   virtual std::string type() const = 0;
   virtual void describe(config::Fields& fields) = 0;
   // Parameters are allocated, not drawn: call parameters.initialize() or load values.
-  virtual std::unique_ptr<Model> build(const AttentionConfig& attention, int64_t max_seq_length) const = 0;
+  virtual std::unique_ptr<Model> build(const AttentionConfig& attention,
+                                       int64_t max_seq_length) const = 0;
   // Hugging Face's config.json, without the "quench" key.
   virtual Json hugging_face() const = 0;
-  // Fills what only the data knows (vocabulary, number of classes) where the config left it open; a value that
-  // contradicts the data is an error.
+  // Fills what only the data knows (vocabulary, number of classes) where the config left it open; a
+  // value that contradicts the data is an error.
   virtual void fit(int64_t vocabulary_or_classes) = 0;
   virtual int64_t layers() const = 0;
   virtual int64_t vocabulary_or_classes() const = 0;
@@ -58,7 +62,8 @@ class ModelConfig {
 
 const config::Registry<ModelConfig>& model_types();
 
-// q, k, v (and OPT's output layer) as torch.nn.Linear leaves them: weights and biases ~ U(+-1/sqrt(fan_in)) (SPEC 3.3).
+// q, k, v (and OPT's output layer) as torch.nn.Linear leaves them: weights and biases ~
+// U(+-1/sqrt(fan_in)) (SPEC 3.3).
 Init torch_linear_init(int64_t fan_in);
 
 }  // namespace quench

@@ -15,8 +15,8 @@ LayerNames layer_names(int64_t layer, const OptConfig& c) {
   const bool reference = c.initialization == "reference";
   const Init weight = reference ? torch_linear_init(c.hidden_size) : Init::normal(c.init_std);
   const Init bias = reference ? torch_linear_init(c.hidden_size) : Init::constant(0);
-  return {{at + "self_attn.q_proj", at + "self_attn.k_proj", at + "self_attn.v_proj", at + "self_attn.out_proj",
-           at + "self_attn.alpha", weight, bias, weight, bias},
+  return {{at + "self_attn.q_proj", at + "self_attn.k_proj", at + "self_attn.v_proj",
+           at + "self_attn.out_proj", at + "self_attn.alpha", weight, bias, weight, bias},
           at + "self_attn_layer_norm",
           at + "fc1",
           at + "fc2",
@@ -44,18 +44,23 @@ class Opt : public Model {
   std::vector<TransformerLayer> layers_;
 };
 
-Opt::Opt(const OptConfig& c, const AttentionConfig& attention, int64_t max_seq_length) : config_(c) {
+Opt::Opt(const OptConfig& c, const AttentionConfig& attention, int64_t max_seq_length)
+    : config_(c) {
   const Init normal = Init::normal(c.init_std);
   const std::string at = "model.decoder.";
-  tokens_ = add_embedding(parameters, at + "embed_tokens", *c.vocab_size, c.embedding_size(), normal, c.pad_token_id);
-  positions_ = add_embedding(parameters, at + "embed_positions", c.max_position_embeddings + kPositionOffset,
-                             c.hidden_size, normal);
+  tokens_ = add_embedding(parameters, at + "embed_tokens", *c.vocab_size, c.embedding_size(),
+                          normal, c.pad_token_id);
+  positions_ = add_embedding(parameters, at + "embed_positions",
+                             c.max_position_embeddings + kPositionOffset, c.hidden_size, normal);
   if (projected()) {
-    project_out_ = add_linear(parameters, at + "project_out", c.hidden_size, c.embedding_size(), normal, {}, false);
-    project_in_ = add_linear(parameters, at + "project_in", c.embedding_size(), c.hidden_size, normal, {}, false);
+    project_out_ = add_linear(parameters, at + "project_out", c.hidden_size, c.embedding_size(),
+                              normal, {}, false);
+    project_in_ = add_linear(parameters, at + "project_in", c.embedding_size(), c.hidden_size,
+                             normal, {}, false);
   }
   if (c.do_layer_norm_before)
-    final_norm_ = add_layer_norm(parameters, at + "final_layer_norm", c.hidden_size, c.layer_norm_eps);
+    final_norm_ =
+        add_layer_norm(parameters, at + "final_layer_norm", c.hidden_size, c.layer_norm_eps);
 
   LayerOptions options;
   options.hidden_size = c.hidden_size;
@@ -80,15 +85,17 @@ at::Tensor Opt::embed(const Batch& batch, const Taps& taps) const {
     const at::Tensor mask = batch.attention_mask.to(at::kLong);
     positions = positions_(mask.cumsum(1) * mask - 1 + kPositionOffset, taps);
   } else {
-    positions = tapped(*positions_.weight, taps).narrow(0, kPositionOffset, batch.input_ids.size(1));
+    positions =
+        tapped(*positions_.weight, taps).narrow(0, kPositionOffset, batch.input_ids.size(1));
   }
   return taps("", "embeddings.sum", x + positions);
 }
 
 ModelOutput Opt::forward(const Batch& batch, ForwardContext& context, Want want) const {
   const Taps& taps = context.taps;
-  check(batch.input_ids.size(1) <= config_.max_position_embeddings, "sequences of ", batch.input_ids.size(1),
-        " tokens are longer than max_position_embeddings (", config_.max_position_embeddings, ")");
+  check(batch.input_ids.size(1) <= config_.max_position_embeddings, "sequences of ",
+        batch.input_ids.size(1), " tokens are longer than max_position_embeddings (",
+        config_.max_position_embeddings, ")");
   at::Tensor x = embed(batch, taps);
   const AttentionMask mask{batch.attention_mask, /*causal=*/true};
   for (const TransformerLayer& layer : layers_) x = layer(x, mask, context);
@@ -97,10 +104,12 @@ ModelOutput Opt::forward(const Batch& batch, ForwardContext& context, Want want)
 
   ModelOutput output;
   const at::Tensor head = taps.weight("lm_head.weight", tokens_.weight->value);
-  const at::Tensor next = batch.labels.defined() ? batch.labels.slice(1, 1).flatten() : at::Tensor();
+  const at::Tensor next =
+      batch.labels.defined() ? batch.labels.slice(1, 1).flatten() : at::Tensor();
   if (want == Want::kLogits || taps.wanted("", "logits")) {
     output.logits = taps("", "logits", at::linear(x, head));
-    if (next.defined()) output.loss = at::cross_entropy_loss(output.logits.slice(1, 0, -1).flatten(0, 1), next);
+    if (next.defined())
+      output.loss = at::cross_entropy_loss(output.logits.slice(1, 0, -1).flatten(0, 1), next);
   } else {
     output.loss = linear_cross_entropy(x.slice(1, 0, -1).flatten(0, 1), head, at::Tensor(), next);
   }
@@ -121,14 +130,17 @@ void OptConfig::describe(config::Fields& f) {
   using namespace config;
   f("vocab_size", vocab_size, "rows of the token embedding; default: the tokenizer's", at_least(1));
   f("hidden_size", hidden_size, "width of the residual stream", at_least(1));
-  f("word_embed_proj_dim", word_embed_proj_dim, "width of the token embedding; default: hidden_size", at_least(1));
+  f("word_embed_proj_dim", word_embed_proj_dim,
+    "width of the token embedding; default: hidden_size", at_least(1));
   f("num_hidden_layers", num_hidden_layers, "transformer layers", at_least(1));
   f("num_attention_heads", num_attention_heads, "heads; must divide hidden_size", at_least(1));
   f("ffn_dim", ffn_dim, "width of the feed-forward layer", at_least(1));
-  f("activation_function", activation_function, "activation of the feed-forward layer", one_of({"relu", "gelu"}));
+  f("activation_function", activation_function, "activation of the feed-forward layer",
+    one_of({"relu", "gelu"}));
   f("do_layer_norm_before", do_layer_norm_before, "pre-LN (true) or post-LN (false)");
   f("dropout", dropout, "dropout of residual branches", between(0, 0.999));
-  f("attention_dropout", attention_dropout, "dropout of the attention probabilities", between(0, 0.999));
+  f("attention_dropout", attention_dropout, "dropout of the attention probabilities",
+    between(0, 0.999));
   f("max_position_embeddings", max_position_embeddings, "longest sequence", at_least(1));
   f("init_std", init_std, "standard deviation of fresh weights", at_least(0));
   f("layer_norm_eps", layer_norm_eps, "epsilon of every LayerNorm", greater_than(0));
@@ -136,13 +148,16 @@ void OptConfig::describe(config::Fields& f) {
   f("bos_token_id", bos_token_id, "id that starts a text", at_least(0));
   f("eos_token_id", eos_token_id, "id that ends a text", at_least(0));
   f("initialization", initialization,
-    "hf: every weight N(0, init_std^2); reference: the attention's projections as torch.nn.Linear (SPEC 3.3)",
+    "hf: every weight N(0, init_std^2); reference: the attention's projections as torch.nn.Linear "
+    "(SPEC 3.3)",
     one_of({"hf", "reference"}));
-  f.require(hidden_size % num_attention_heads == 0, "num_attention_heads",
-            concat("expected a divisor of hidden_size (", hidden_size, "), got ", num_attention_heads));
+  f.require(
+      hidden_size % num_attention_heads == 0, "num_attention_heads",
+      concat("expected a divisor of hidden_size (", hidden_size, "), got ", num_attention_heads));
 }
 
-std::unique_ptr<Model> OptConfig::build(const AttentionConfig& attention, int64_t max_seq_length) const {
+std::unique_ptr<Model> OptConfig::build(const AttentionConfig& attention,
+                                        int64_t max_seq_length) const {
   return std::make_unique<Opt>(*this, attention, max_seq_length);
 }
 
@@ -175,7 +190,8 @@ Json OptConfig::hugging_face() const {
 void OptConfig::fit(int64_t vocabulary) {
   if (!vocab_size) vocab_size = vocabulary;
   if (*vocab_size < vocabulary)
-    throw UsageError(concat("model.vocab_size: expected at least the tokenizer's ", vocabulary, ", got ", *vocab_size));
+    throw UsageError(concat("model.vocab_size: expected at least the tokenizer's ", vocabulary,
+                            ", got ", *vocab_size));
 }
 
 }  // namespace quench

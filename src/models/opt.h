@@ -1,5 +1,6 @@
-// OPT for causal language modelling (SPEC 3.2): pre-LN or post-LN, ReLU, learned positions counted over the mask, a head
-// tied to the token embedding, projections where the embedding is narrower than the model.
+// OPT for causal language modelling (SPEC 3.2): pre-LN or post-LN, ReLU, learned positions counted
+// over the mask, a head tied to the token embedding, projections where the embedding is narrower
+// than the model.
 #pragma once
 
 #include "models/model.h"
@@ -28,7 +29,8 @@ class OptConfig : public ModelConfig {
 
   std::string type() const override { return "opt"; }
   void describe(config::Fields& fields) override;
-  std::unique_ptr<Model> build(const AttentionConfig& attention, int64_t max_seq_length) const override;
+  std::unique_ptr<Model> build(const AttentionConfig& attention,
+                               int64_t max_seq_length) const override;
   Json hugging_face() const override;
   void fit(int64_t vocabulary) override;
   int64_t layers() const override { return num_hidden_layers; }

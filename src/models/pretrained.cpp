@@ -30,7 +30,8 @@ config::Node to_node(const Json& json, const config::Place& place) {
   node.place = place;
   if (json.is_object()) {
     node.kind = config::Node::Kind::kMap;
-    for (const auto& [key, value] : json.items()) node.entries.emplace_back(key, to_node(value, place));
+    for (const auto& [key, value] : json.items())
+      node.entries.emplace_back(key, to_node(value, place));
   } else if (json.is_array()) {
     node.kind = config::Node::Kind::kList;
     for (const Json& item : json) node.items.push_back(to_node(item, place));
@@ -42,7 +43,8 @@ config::Node to_node(const Json& json, const config::Place& place) {
 
 // The keys of Hugging Face's config.json that our model has, under its `type`.
 Json known_keys(const Json& hugging_face, const std::string& file) {
-  check(hugging_face.is_object() && hugging_face.contains("model_type"), file, ": expected an object with `model_type`");
+  check(hugging_face.is_object() && hugging_face.contains("model_type"), file,
+        ": expected an object with `model_type`");
   const std::string type = hugging_face.at("model_type").get<std::string>();
   Architecture defaults;
   for (const auto& entry : model_types().entries)
@@ -53,7 +55,8 @@ Json known_keys(const Json& hugging_face, const std::string& file) {
   for (const auto& [key, unused] : known.at("model").items())
     if (key != "type" && hugging_face.contains(key)) model[key] = hugging_face.at(key);
   if (type == "vit" && !hugging_face.contains("num_labels"))
-    model["num_labels"] = hugging_face.contains("id2label") ? hugging_face.at("id2label").size() : size_t{2};
+    model["num_labels"] =
+        hugging_face.contains("id2label") ? hugging_face.at("id2label").size() : size_t{2};
   return model;
 }
 
@@ -69,8 +72,10 @@ fs::path model_folder(const std::string& model) {
     if (fs::exists(folder / "config.json")) return folder;
     throw UsageError(concat(latest.string(), " names '", name, "', which holds no config.json"));
   }
-  throw UsageError(concat("'", model, "' is no MODEL: expected a folder with a config.json, or a run folder with a "
-                          "checkpoint"));
+  throw UsageError(
+      concat("'", model,
+             "' is no MODEL: expected a folder with a config.json, or a run folder with a "
+             "checkpoint"));
 }
 
 Pretrained load_architecture(const fs::path& folder) {
@@ -86,9 +91,11 @@ Pretrained load_architecture(const fs::path& folder) {
     for (const auto& [key, value] : json.at("quench").items()) all[key] = value;
   Architecture architecture;
   config::read(to_node(all, {file, 0}), architecture);
-  Pretrained pretrained{architecture.model, architecture.attention, architecture.max_seq_length, nullptr, folder};
+  Pretrained pretrained{architecture.model, architecture.attention, architecture.max_seq_length,
+                        nullptr, folder};
   check(architecture.model->vocabulary_or_classes() > 0, file, ": vocab_size is missing");
-  if (pretrained.max_seq_length == 0) pretrained.max_seq_length = architecture.model->max_positions();
+  if (pretrained.max_seq_length == 0)
+    pretrained.max_seq_length = architecture.model->max_positions();
   pretrained.model = pretrained.config->build(pretrained.attention, pretrained.max_seq_length);
   return pretrained;
 }
@@ -98,9 +105,10 @@ Pretrained load_pretrained(const std::string& model, bool allow_partial) {
   try {
     Model& loaded = *pretrained.model;
     if (allow_partial) loaded.parameters.initialize(0);
-    const auto missing = load_values(loaded.parameters, read_safetensors(pretrained.folder), loaded.aliases(),
-                                     allow_partial);
-    for (const std::string& name : missing) log_warning(concat(name, " is not in the checkpoint: freshly drawn"));
+    const auto missing = load_values(loaded.parameters, read_safetensors(pretrained.folder),
+                                     loaded.aliases(), allow_partial);
+    for (const std::string& name : missing)
+      log_warning(concat(name, " is not in the checkpoint: freshly drawn"));
     loaded.parameters.to(at::kCPU, at::kFloat);
   } catch (const Error& error) {
     fail(pretrained.folder.string(), ": ", error.what());
@@ -115,7 +123,8 @@ void save_pretrained(const fs::path& folder, const Pretrained& pretrained) {
   Json ours = config::write(architecture);
   ours.erase("model");
   json["quench"] = ours;
-  write_safetensors(folder / "model.safetensors", pretrained.model->parameters.named_values(), {{"format", "pt"}});
+  write_safetensors(folder / "model.safetensors", pretrained.model->parameters.named_values(),
+                    {{"format", "pt"}});
   write_file_atomically(folder / "config.json", json.dump(2) + "\n");
 }
 

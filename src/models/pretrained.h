@@ -1,5 +1,5 @@
-// A checkpoint is a Hugging Face folder: config.json (Hugging Face's keys, and ours under "quench"), model.safetensors
-// with Hugging Face's parameter names, and the tokenizer's files.
+// A checkpoint is a Hugging Face folder: config.json (Hugging Face's keys, and ours under
+// "quench"), model.safetensors with Hugging Face's parameter names, and the tokenizer's files.
 #pragma once
 
 #include <filesystem>
@@ -18,8 +18,8 @@ struct Pretrained {
   std::filesystem::path folder;  // where it was read from
 };
 
-// The folder that MODEL means: one with a config.json, or the newest complete checkpoint of a run folder. Throws
-// UsageError.
+// The folder that MODEL means: one with a config.json, or the newest complete checkpoint of a run
+// folder. Throws UsageError.
 std::filesystem::path model_folder(const std::string& model);
 
 // Reads MODEL in float32 on the CPU. Throws Error.

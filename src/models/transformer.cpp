@@ -18,22 +18,26 @@ at::Tensor activate(const std::string& activation, const at::Tensor& x) {
 }
 
 TransformerLayer::TransformerLayer(Parameters& parameters, const LayerOptions& options,
-                                   const AttentionConfig& attention, const LayerNames& names, int64_t index)
+                                   const AttentionConfig& attention, const LayerNames& names,
+                                   int64_t index)
     : options_(options),
       scope_(concat("layers.", index, ".")),
-      attention_(parameters, attention, attention_shape(options), names.attention, scope_ + "attention."),
-      attention_norm_(add_layer_norm(parameters, names.attention_norm, options.hidden_size, options.layer_norm_eps)),
-      output_norm_(add_layer_norm(parameters, names.output_norm, options.hidden_size, options.layer_norm_eps)),
-      intermediate_(add_linear(parameters, names.intermediate, options.hidden_size, options.intermediate_size,
-                               options.weight, options.bias)),
-      output_(add_linear(parameters, names.output, options.intermediate_size, options.hidden_size, options.weight,
-                         options.bias)) {}
+      attention_(parameters, attention, attention_shape(options), names.attention,
+                 scope_ + "attention."),
+      attention_norm_(add_layer_norm(parameters, names.attention_norm, options.hidden_size,
+                                     options.layer_norm_eps)),
+      output_norm_(add_layer_norm(parameters, names.output_norm, options.hidden_size,
+                                  options.layer_norm_eps)),
+      intermediate_(add_linear(parameters, names.intermediate, options.hidden_size,
+                               options.intermediate_size, options.weight, options.bias)),
+      output_(add_linear(parameters, names.output, options.intermediate_size, options.hidden_size,
+                         options.weight, options.bias)) {}
 
 at::Tensor TransformerLayer::add_residual(const at::Tensor& branch, const at::Tensor& residual,
                                           ForwardContext& context) const {
   if (options_.drop_path > 0 && context.stream.training())
-    return residual + drop_path(dropout(branch, options_.hidden_dropout, context.stream), options_.drop_path,
-                                context.stream);
+    return residual + drop_path(dropout(branch, options_.hidden_dropout, context.stream),
+                                options_.drop_path, context.stream);
   return dropout_add(branch, residual, options_.hidden_dropout, context.stream);
 }
 
@@ -48,7 +52,9 @@ at::Tensor TransformerLayer::operator()(const at::Tensor& input, const Attention
   const auto attention_norm = [&](const at::Tensor& x) {
     return taps(scope_, "attention.norm", attention_norm_(x, taps));
   };
-  const auto output_norm = [&](const at::Tensor& x) { return taps(scope_, "ffn.norm", output_norm_(x, taps)); };
+  const auto output_norm = [&](const at::Tensor& x) {
+    return taps(scope_, "ffn.norm", output_norm_(x, taps));
+  };
 
   const at::Tensor attended =
       attention_(options_.pre_norm ? attention_norm(input) : input, mask, taps, context.stream);

@@ -20,7 +20,7 @@ struct LayerOptions {
   int64_t intermediate_size = 3072;
   int64_t max_seq_length = 512;
   std::string activation = "gelu";  // gelu (exact) | relu
-  bool pre_norm = false;            // norms before the blocks (OPT, ViT) or after the residual sums (BERT)
+  bool pre_norm = false;  // norms before the blocks (OPT, ViT) or after the residual sums (BERT)
   double layer_norm_eps = 1e-12;
   double hidden_dropout = 0;
   double attention_dropout = 0;
@@ -39,14 +39,16 @@ struct LayerNames {
 
 class TransformerLayer {
  public:
-  TransformerLayer(Parameters& parameters, const LayerOptions& options, const AttentionConfig& attention,
-                   const LayerNames& names, int64_t index);
+  TransformerLayer(Parameters& parameters, const LayerOptions& options,
+                   const AttentionConfig& attention, const LayerNames& names, int64_t index);
 
   // x [B, T, D] -> [B, T, D]
-  at::Tensor operator()(const at::Tensor& x, const AttentionMask& mask, ForwardContext& context) const;
+  at::Tensor operator()(const at::Tensor& x, const AttentionMask& mask,
+                        ForwardContext& context) const;
 
  private:
-  at::Tensor add_residual(const at::Tensor& branch, const at::Tensor& residual, ForwardContext& context) const;
+  at::Tensor add_residual(const at::Tensor& branch, const at::Tensor& residual,
+                          ForwardContext& context) const;
   at::Tensor feed_forward(const at::Tensor& x, const Taps& taps) const;
 
   LayerOptions options_;

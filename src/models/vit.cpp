@@ -15,8 +15,9 @@ LayerNames layer_names(int64_t layer, const VitConfig& c) {
   const bool reference = c.initialization == "reference";
   const Init weight = reference ? torch_linear_init(c.hidden_size) : normal;
   const Init bias = reference ? torch_linear_init(c.hidden_size) : zero;
-  return {{at + "attention.attention.query", at + "attention.attention.key", at + "attention.attention.value",
-           at + "attention.output.dense", at + "attention.attention.alpha", weight, bias, normal, zero},
+  return {{at + "attention.attention.query", at + "attention.attention.key",
+           at + "attention.attention.value", at + "attention.output.dense",
+           at + "attention.attention.alpha", weight, bias, normal, zero},
           at + "layernorm_before",
           at + "intermediate.dense",
           at + "output.dense",
@@ -43,15 +44,19 @@ class Vit : public Model {
   Linear classifier_;
 };
 
-Vit::Vit(const VitConfig& c, const AttentionConfig& attention, int64_t max_seq_length) : config_(c) {
+Vit::Vit(const VitConfig& c, const AttentionConfig& attention, int64_t max_seq_length)
+    : config_(c) {
   const Init normal = Init::normal(c.initializer_range);
   const std::string at = "vit.embeddings.";
   class_token_ = &parameters.add(at + "cls_token", {1, 1, c.hidden_size}, normal);
   position_ = &parameters.add(at + "position_embeddings", {1, c.tokens(), c.hidden_size}, normal);
-  patch_.weight = &parameters.add(at + "patch_embeddings.projection.weight",
-                                  {c.hidden_size, c.num_channels, c.patch_size, c.patch_size}, normal);
-  patch_.bias = &parameters.add(at + "patch_embeddings.projection.bias", {c.hidden_size}, Init::constant(0));
-  if (c.patch_norm) patch_norm_ = add_layer_norm(parameters, at + "patch_norm", c.hidden_size, c.layer_norm_eps);
+  patch_.weight =
+      &parameters.add(at + "patch_embeddings.projection.weight",
+                      {c.hidden_size, c.num_channels, c.patch_size, c.patch_size}, normal);
+  patch_.bias =
+      &parameters.add(at + "patch_embeddings.projection.bias", {c.hidden_size}, Init::constant(0));
+  if (c.patch_norm)
+    patch_norm_ = add_layer_norm(parameters, at + "patch_norm", c.hidden_size, c.layer_norm_eps);
 
   LayerOptions options;
   options.hidden_size = c.hidden_size;
@@ -75,7 +80,8 @@ Vit::Vit(const VitConfig& c, const AttentionConfig& attention, int64_t max_seq_l
 
 at::Tensor Vit::embed(const at::Tensor& pixels, ForwardContext& context) const {
   const Taps& taps = context.taps;
-  at::Tensor x = at::conv2d(pixels, tapped(*patch_.weight, taps), patch_.bias->value, config_.patch_size);
+  at::Tensor x =
+      at::conv2d(pixels, tapped(*patch_.weight, taps), patch_.bias->value, config_.patch_size);
   x = taps("", "embeddings.patch", x.flatten(2).transpose(1, 2));
   if (patch_norm_.weight) x = taps("", "embeddings.norm", patch_norm_(x, taps));
   x = at::cat({class_token_->value.expand({x.size(0), 1, -1}).to(x.scalar_type()), x}, 1);
@@ -88,8 +94,8 @@ ModelOutput Vit::forward(const Batch& batch, ForwardContext& context, Want) cons
   const at::Tensor& pixels = batch.pixel_values;
   check(pixels.size(1) == config_.num_channels && pixels.size(2) == config_.image_size &&
             pixels.size(3) == config_.image_size,
-        "expected images of ", config_.num_channels, " x ", config_.image_size, " x ", config_.image_size, ", got ",
-        pixels.size(1), " x ", pixels.size(2), " x ", pixels.size(3));
+        "expected images of ", config_.num_channels, " x ", config_.image_size, " x ",
+        config_.image_size, ", got ", pixels.size(1), " x ", pixels.size(2), " x ", pixels.size(3));
   at::Tensor x = embed(pixels, context);
   for (const TransformerLayer& layer : layers_) x = layer(x, {}, context);
   x = taps("", "final_norm", final_norm_(x, taps));
@@ -116,11 +122,12 @@ void VitConfig::describe(config::Fields& f) {
   f("num_attention_heads", num_attention_heads, "heads; must divide hidden_size", at_least(1));
   f("intermediate_size", intermediate_size, "width of the feed-forward layer", at_least(1));
   f("hidden_act", hidden_act, "activation of the feed-forward layer", one_of({"gelu", "relu"}));
-  f("hidden_dropout_prob", hidden_dropout_prob, "dropout of embeddings and residual branches", between(0, 0.999));
-  f("attention_probs_dropout_prob", attention_probs_dropout_prob, "dropout of the attention probabilities",
+  f("hidden_dropout_prob", hidden_dropout_prob, "dropout of embeddings and residual branches",
     between(0, 0.999));
-  f("drop_path_rate", drop_path_rate, "stochastic depth of the last layer, growing linearly from 0 at the first",
-    between(0, 0.999));
+  f("attention_probs_dropout_prob", attention_probs_dropout_prob,
+    "dropout of the attention probabilities", between(0, 0.999));
+  f("drop_path_rate", drop_path_rate,
+    "stochastic depth of the last layer, growing linearly from 0 at the first", between(0, 0.999));
   f("image_size", image_size, "pixels a side", at_least(1));
   f("patch_size", patch_size, "pixels a side of a patch; must divide image_size", at_least(1));
   f("num_channels", num_channels, "channels of an image", at_least(1));
@@ -128,15 +135,18 @@ void VitConfig::describe(config::Fields& f) {
   f("initializer_range", initializer_range, "standard deviation of fresh weights", at_least(0));
   f("layer_norm_eps", layer_norm_eps, "epsilon of every LayerNorm", greater_than(0));
   f("initialization", initialization,
-    "hf: every weight N(0, initializer_range^2); reference: query, key and value as torch.nn.Linear (SPEC 3.3)",
+    "hf: every weight N(0, initializer_range^2); reference: query, key and value as "
+    "torch.nn.Linear (SPEC 3.3)",
     one_of({"hf", "reference"}));
-  f.require(hidden_size % num_attention_heads == 0, "num_attention_heads",
-            concat("expected a divisor of hidden_size (", hidden_size, "), got ", num_attention_heads));
+  f.require(
+      hidden_size % num_attention_heads == 0, "num_attention_heads",
+      concat("expected a divisor of hidden_size (", hidden_size, "), got ", num_attention_heads));
   f.require(image_size % patch_size == 0, "patch_size",
             concat("expected a divisor of image_size (", image_size, "), got ", patch_size));
 }
 
-std::unique_ptr<Model> VitConfig::build(const AttentionConfig& attention, int64_t max_seq_length) const {
+std::unique_ptr<Model> VitConfig::build(const AttentionConfig& attention,
+                                        int64_t max_seq_length) const {
   return std::make_unique<Vit>(*this, attention, max_seq_length);
 }
 
@@ -168,7 +178,8 @@ Json VitConfig::hugging_face() const {
 void VitConfig::fit(int64_t classes) {
   if (!num_labels) num_labels = classes;
   if (*num_labels < classes)
-    throw UsageError(concat("model.num_labels: expected at least the data's ", classes, ", got ", *num_labels));
+    throw UsageError(
+        concat("model.num_labels: expected at least the data's ", classes, ", got ", *num_labels));
 }
 
 }  // namespace quench

@@ -1,5 +1,6 @@
-// ViT for image classification: patch embedding, [CLS], learned positions, pre-LN, GELU, a linear head on [CLS];
-// optionally a LayerNorm after the patch embedding (the paper's Table 7) and stochastic depth.
+// ViT for image classification: patch embedding, [CLS], learned positions, pre-LN, GELU, a linear
+// head on [CLS]; optionally a LayerNorm after the patch embedding (the paper's Table 7) and
+// stochastic depth.
 #pragma once
 
 #include "models/model.h"
@@ -27,7 +28,8 @@ class VitConfig : public ModelConfig {
 
   std::string type() const override { return "vit"; }
   void describe(config::Fields& fields) override;
-  std::unique_ptr<Model> build(const AttentionConfig& attention, int64_t max_seq_length) const override;
+  std::unique_ptr<Model> build(const AttentionConfig& attention,
+                               int64_t max_seq_length) const override;
   Json hugging_face() const override;
   void fit(int64_t classes) override;
   int64_t layers() const override { return num_hidden_layers; }

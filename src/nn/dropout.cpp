@@ -13,14 +13,17 @@ namespace {
 constexpr int64_t kGrain = 16384;
 
 // out[i] = residual[i] + keep(first + i) * scale * x[i] (residual may be null). One key block only.
-QUENCH_SIMD void drop_range(const float* x, const float* residual, float* out, int64_t n, uint64_t key, uint32_t first,
-                            uint32_t threshold, float scale) {
+QUENCH_SIMD void drop_range(const float* x, const float* residual, float* out, int64_t n,
+                            uint64_t key, uint32_t first, uint32_t threshold, float scale) {
   if (residual) {
     for (int64_t i = 0; i < n; ++i)
-      out[i] = residual[i] + (dropout_hash(key, first + static_cast<uint32_t>(i)) >= threshold ? x[i] * scale : 0.f);
+      out[i] =
+          residual[i] +
+          (dropout_hash(key, first + static_cast<uint32_t>(i)) >= threshold ? x[i] * scale : 0.f);
   } else {
     for (int64_t i = 0; i < n; ++i)
-      out[i] = dropout_hash(key, first + static_cast<uint32_t>(i)) >= threshold ? x[i] * scale : 0.f;
+      out[i] =
+          dropout_hash(key, first + static_cast<uint32_t>(i)) >= threshold ? x[i] * scale : 0.f;
   }
 }
 
@@ -32,7 +35,8 @@ void drop(const float* x, const float* residual, float* out, int64_t n, double p
       const int64_t block = begin >> 32;
       const int64_t stop = std::min(end, (block + 1) << 32);
       drop_range(x + begin, residual ? residual + begin : nullptr, out + begin, stop - begin,
-                 dropout_block_key(key, static_cast<uint64_t>(block)), static_cast<uint32_t>(begin), threshold, scale);
+                 dropout_block_key(key, static_cast<uint64_t>(block)), static_cast<uint32_t>(begin),
+                 threshold, scale);
       begin = stop;
     }
   });
@@ -83,7 +87,9 @@ void seed_device(at::Device device, uint64_t key) {
   generator.set_current_seed(key);
 }
 
-uint64_t dropout_block_key(uint64_t key, uint64_t block) { return block == 0 ? key : mix(key + block); }
+uint64_t dropout_block_key(uint64_t key, uint64_t block) {
+  return block == 0 ? key : mix(key + block);
+}
 
 at::Tensor dropout(const at::Tensor& x, double p, DropoutStream& stream) {
   if (!stream.training() || p == 0) return x;
@@ -92,7 +98,8 @@ at::Tensor dropout(const at::Tensor& x, double p, DropoutStream& stream) {
   return x.is_cpu() ? x * dropout_mask(x, p, key) : device_dropout(x, p, key);
 }
 
-at::Tensor dropout_add(const at::Tensor& x, const at::Tensor& residual, double p, DropoutStream& stream) {
+at::Tensor dropout_add(const at::Tensor& x, const at::Tensor& residual, double p,
+                       DropoutStream& stream) {
   if (!stream.training() || p == 0) return residual + x;
   if (!fusable(x) || !fusable(residual)) return residual + dropout(x, p, stream);
   return DropoutAdd::apply(x, residual, p, static_cast<int64_t>(stream.next()));

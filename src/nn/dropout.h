@@ -1,6 +1,7 @@
-// Dropout whose mask is a function of (seed, step, site, element): nothing to save for resuming, nothing that the
-// number of threads can change. On CPUs the mask comes from a counter-based hash, vectorised and recomputed in the backward
-// pass; on other devices from the device's own generator, seeded with the same key before each draw.
+// Dropout whose mask is a function of (seed, step, site, element): nothing to save for resuming,
+// nothing that the number of threads can change. On CPUs the mask comes from a counter-based hash,
+// vectorised and recomputed in the backward pass; on other devices from the device's own generator,
+// seeded with the same key before each draw.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -9,7 +10,8 @@
 
 namespace quench {
 
-// The random stream of one forward pass. Sites are numbered in the order in which the pass meets them.
+// The random stream of one forward pass. Sites are numbered in the order in which the pass meets
+// them.
 class DropoutStream {
  public:
   DropoutStream() = default;  // evaluation: nothing is dropped
@@ -24,7 +26,8 @@ class DropoutStream {
   bool training_ = false;
 };
 
-// Element i of a tensor is kept iff dropout_hash(key, i) >= dropout_threshold(p): probability 1 - p within 2^-32.
+// Element i of a tensor is kept iff dropout_hash(key, i) >= dropout_threshold(p): probability 1 - p
+// within 2^-32.
 inline uint32_t dropout_threshold(double p) { return static_cast<uint32_t>(p * 4294967296.0); }
 
 inline __attribute__((always_inline)) uint32_t dropout_hash(uint64_t key, uint32_t element) {
@@ -44,12 +47,14 @@ void seed_device(at::Device device, uint64_t key);
 at::Tensor dropout(const at::Tensor& x, double p, DropoutStream& stream);
 
 // residual + dropout(x, p), fused on float32 CPU tensors.
-at::Tensor dropout_add(const at::Tensor& x, const at::Tensor& residual, double p, DropoutStream& stream);
+at::Tensor dropout_add(const at::Tensor& x, const at::Tensor& residual, double p,
+                       DropoutStream& stream);
 
 // The mask of a CPU tensor: 0 or 1 / (1 - p), shape and dtype of `like`.
 at::Tensor dropout_mask(const at::Tensor& like, double p, uint64_t key);
 
-// Stochastic depth: x [B, ...] with whole samples dropped with probability p, the others scaled by 1 / (1 - p).
+// Stochastic depth: x [B, ...] with whole samples dropped with probability p, the others scaled by
+// 1 / (1 - p).
 at::Tensor drop_path(const at::Tensor& x, double p, DropoutStream& stream);
 
 }  // namespace quench

@@ -8,8 +8,8 @@ at::Tensor Linear::operator()(const at::Tensor& x, const Taps& taps) const {
   return at::linear(x, tapped(*weight, taps), bias ? bias->value : at::Tensor());
 }
 
-Linear add_linear(Parameters& parameters, const std::string& name, int64_t in, int64_t out, Init weight, Init bias,
-                  bool has_bias) {
+Linear add_linear(Parameters& parameters, const std::string& name, int64_t in, int64_t out,
+                  Init weight, Init bias, bool has_bias) {
   Linear linear;
   linear.weight = &parameters.add(name + ".weight", {out, in}, weight);
   if (has_bias) linear.bias = &parameters.add(name + ".bias", {out}, bias);
@@ -20,7 +20,8 @@ at::Tensor LayerNorm::operator()(const at::Tensor& x, const Taps& taps) const {
   return at::layer_norm(x, weight->value.sizes(), tapped(*weight, taps), bias->value, eps);
 }
 
-LayerNorm add_layer_norm(Parameters& parameters, const std::string& name, int64_t size, double eps) {
+LayerNorm add_layer_norm(Parameters& parameters, const std::string& name, int64_t size,
+                         double eps) {
   return {&parameters.add(name + ".weight", {size}, Init::constant(1)),
           &parameters.add(name + ".bias", {size}, Init::constant(0)), eps};
 }
@@ -29,8 +30,8 @@ at::Tensor Embedding::operator()(const at::Tensor& ids, const Taps& taps) const 
   return at::embedding(tapped(*weight, taps), ids, padding_row);
 }
 
-Embedding add_embedding(Parameters& parameters, const std::string& name, int64_t rows, int64_t size, Init init,
-                        int64_t padding_row) {
+Embedding add_embedding(Parameters& parameters, const std::string& name, int64_t rows, int64_t size,
+                        Init init, int64_t padding_row) {
   Embedding embedding{&parameters.add(name + ".weight", {rows, size}, init), padding_row};
   embedding.weight->zero_row = padding_row;
   return embedding;

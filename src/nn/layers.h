@@ -1,4 +1,5 @@
-// The layers that every model is made of: weights by reference, one call. All accept any floating dtype.
+// The layers that every model is made of: weights by reference, one call. All accept any floating
+// dtype.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -13,8 +14,8 @@ struct Linear {
   Parameter* bias = nullptr;
   at::Tensor operator()(const at::Tensor& x, const Taps& taps) const;
 };
-Linear add_linear(Parameters& parameters, const std::string& name, int64_t in, int64_t out, Init weight,
-                  Init bias = Init::constant(0), bool has_bias = true);
+Linear add_linear(Parameters& parameters, const std::string& name, int64_t in, int64_t out,
+                  Init weight, Init bias = Init::constant(0), bool has_bias = true);
 
 // Layer normalization over the last dimension.
 struct LayerNorm {
@@ -25,13 +26,14 @@ struct LayerNorm {
 };
 LayerNorm add_layer_norm(Parameters& parameters, const std::string& name, int64_t size, double eps);
 
-// Rows of a table; ids int64 [...], result [..., size]. The padding row, if any, receives no gradient from here.
+// Rows of a table; ids int64 [...], result [..., size]. The padding row, if any, receives no
+// gradient from here.
 struct Embedding {
   Parameter* weight = nullptr;
   int64_t padding_row = -1;
   at::Tensor operator()(const at::Tensor& ids, const Taps& taps) const;
 };
-Embedding add_embedding(Parameters& parameters, const std::string& name, int64_t rows, int64_t size, Init init,
-                        int64_t padding_row = -1);
+Embedding add_embedding(Parameters& parameters, const std::string& name, int64_t rows, int64_t size,
+                        Init init, int64_t padding_row = -1);
 
 }  // namespace quench

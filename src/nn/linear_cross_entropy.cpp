@@ -18,9 +18,11 @@ at::Tensor wide(const at::Tensor& x) {
   return x.scalar_type() == at::kHalf || x.scalar_type() == at::kBFloat16 ? x.to(at::kFloat) : x;
 }
 
-// Adds the loss of some rows to `total` and, if `gradients` is given, their gradients of the mean over `count` labels.
-void chunk(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& labels,
-           const at::Tensor& count, int64_t begin, at::Tensor& total, Gradients* gradients) {
+// Adds the loss of some rows to `total` and, if `gradients` is given, their gradients of the mean
+// over `count` labels.
+void chunk(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& bias,
+           const at::Tensor& labels, const at::Tensor& count, int64_t begin, at::Tensor& total,
+           Gradients* gradients) {
   const at::Tensor logits = wide(at::linear(hidden, weight, bias));
   const at::Tensor log_probs = at::log_softmax(logits, 1);
   const at::Tensor valid = (labels != -100).to(log_probs.scalar_type());
@@ -40,8 +42,9 @@ void chunk(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor&
 }
 
 struct LinearCrossEntropy : torch::autograd::Function<LinearCrossEntropy> {
-  static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& hidden, const at::Tensor& weight,
-                            const std::optional<at::Tensor>& bias, const at::Tensor& labels) {
+  static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& hidden,
+                            const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+                            const at::Tensor& labels) {
     const at::Tensor offset = bias.value_or(at::Tensor());
     const at::Tensor count = (labels != -100).sum().clamp_min(1);
     const bool train = hidden.requires_grad() || weight.requires_grad();
@@ -51,11 +54,12 @@ struct LinearCrossEntropy : torch::autograd::Function<LinearCrossEntropy> {
       if (offset.defined()) gradients.bias = at::zeros_like(offset);
     }
     at::Tensor total = at::zeros({}, wide(weight.detach().narrow(0, 0, 1)).options());
-    const int64_t rows = hidden.size(0), step = std::max<int64_t>(256, kChunkElements / weight.size(0));
+    const int64_t rows = hidden.size(0),
+                  step = std::max<int64_t>(256, kChunkElements / weight.size(0));
     for (int64_t begin = 0; begin < rows; begin += step) {
       const int64_t size = std::min(step, rows - begin);
-      chunk(hidden.narrow(0, begin, size), weight, offset, labels.narrow(0, begin, size), count, begin, total,
-            train ? &gradients : nullptr);
+      chunk(hidden.narrow(0, begin, size), weight, offset, labels.narrow(0, begin, size), count,
+            begin, total, train ? &gradients : nullptr);
     }
     if (train && !gradients.weight.defined()) gradients.weight = at::zeros_like(weight);
     if (train) ctx->save_for_backward({gradients.hidden, gradients.weight, gradients.bias});
@@ -76,9 +80,10 @@ struct LinearCrossEntropy : torch::autograd::Function<LinearCrossEntropy> {
 
 }  // namespace
 
-at::Tensor linear_cross_entropy(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& bias,
-                                const at::Tensor& labels) {
-  return LinearCrossEntropy::apply(hidden, weight, bias.defined() ? std::optional(bias) : std::nullopt, labels);
+at::Tensor linear_cross_entropy(const at::Tensor& hidden, const at::Tensor& weight,
+                                const at::Tensor& bias, const at::Tensor& labels) {
+  return LinearCrossEntropy::apply(hidden, weight,
+                                   bias.defined() ? std::optional(bias) : std::nullopt, labels);
 }
 
 }  // namespace quench

@@ -60,8 +60,9 @@ Parameter& Parameters::add(const std::string& name, std::vector<int64_t> shape, 
   return add_stacked({name}, shape, shape, init);
 }
 
-Parameter& Parameters::add_stacked(const std::vector<std::string>& names, std::vector<int64_t> part_shape,
-                                   std::vector<int64_t> shape, Init init) {
+Parameter& Parameters::add_stacked(const std::vector<std::string>& names,
+                                   std::vector<int64_t> part_shape, std::vector<int64_t> shape,
+                                   Init init) {
   Parameter& parameter = all_.emplace_back();
   parameter.value = at::empty(shape);
   const int64_t rows = shape.empty() ? 0 : shape[0] / static_cast<int64_t>(names.size());
@@ -117,7 +118,8 @@ std::vector<std::pair<std::string, at::Tensor>> Parameters::named_gradients() co
   return named;
 }
 
-std::vector<std::string> load_values(Parameters& parameters, const std::map<std::string, at::Tensor>& tensors,
+std::vector<std::string> load_values(Parameters& parameters,
+                                     const std::map<std::string, at::Tensor>& tensors,
                                      const std::vector<std::string>& aliases, bool allow_partial) {
   at::NoGradGuard no_grad;
   std::vector<std::string> missing, unexpected, misshapen;
@@ -139,7 +141,8 @@ std::vector<std::string> load_values(Parameters& parameters, const std::map<std:
   check(misshapen.empty(), "parameters of another shape: ", listed(misshapen));
   if (!allow_partial) {
     check(missing.empty(), "parameters missing from the checkpoint: ", listed(missing));
-    check(unexpected.empty(), "parameters in the checkpoint that the model does not have: ", listed(unexpected));
+    check(unexpected.empty(),
+          "parameters in the checkpoint that the model does not have: ", listed(unexpected));
   }
   for (Parameter& parameter : parameters.all())
     for (const Parameter::Part& part : parameter.parts)

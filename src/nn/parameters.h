@@ -1,5 +1,6 @@
-// The trainable tensors of a model, under their Hugging Face names. One tensor may hold several named
-// parameters stacked along dimension 0 (query, key and value; the gates of all heads), so that they run as one product.
+// The trainable tensors of a model, under their Hugging Face names. One tensor may hold several
+// named parameters stacked along dimension 0 (query, key and value; the gates of all heads), so
+// that they run as one product.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -14,7 +15,8 @@
 
 namespace quench {
 
-// Distribution of fresh values. Every parameter draws from its own stream, a function of (seed, name).
+// Distribution of fresh values. Every parameter draws from its own stream, a function of (seed,
+// name).
 struct Init {
   enum class Kind { kConstant, kNormal, kUniform } kind = Kind::kConstant;
   double value = 0;  // the constant, the standard deviation, or the bound of U(-bound, bound)
@@ -37,7 +39,8 @@ struct Parameter {
   std::vector<Part> parts;
   int64_t zero_row = -1;  // padding row of an embedding: 0 at initialization
 
-  // The part's own view into `tensor`, which has the shape of `value` (the value itself, its gradient, ...).
+  // The part's own view into `tensor`, which has the shape of `value` (the value itself, its
+  // gradient, ...).
   at::Tensor view(const Part& part, const at::Tensor& tensor) const;
 };
 
@@ -65,7 +68,8 @@ class Parameters {
   std::vector<at::Tensor> values() const;
   int64_t count() const;  // scalars
 
-  // Name -> its view of the values, or of the gradients (zeros where there is none), in registration order.
+  // Name -> its view of the values, or of the gradients (zeros where there is none), in
+  // registration order.
   std::vector<std::pair<std::string, at::Tensor>> named_values() const;
   std::vector<std::pair<std::string, at::Tensor>> named_gradients() const;
 
@@ -73,10 +77,13 @@ class Parameters {
   std::deque<Parameter> all_;
 };
 
-// Copies `tensors` into the parameters of the same names. `aliases` names the tensors that repeat another one (tied
-// weights) and are ignored when present. Throws Error listing missing, unexpected and misshapen names; with
-// `allow_partial` only misshapen ones are errors. Returns the missing names, whose values stay as they were.
-std::vector<std::string> load_values(Parameters& parameters, const std::map<std::string, at::Tensor>& tensors,
-                                     const std::vector<std::string>& aliases, bool allow_partial = false);
+// Copies `tensors` into the parameters of the same names. `aliases` names the tensors that repeat
+// another one (tied weights) and are ignored when present. Throws Error listing missing, unexpected
+// and misshapen names; with `allow_partial` only misshapen ones are errors. Returns the missing
+// names, whose values stay as they were.
+std::vector<std::string> load_values(Parameters& parameters,
+                                     const std::map<std::string, at::Tensor>& tensors,
+                                     const std::vector<std::string>& aliases,
+                                     bool allow_partial = false);
 
 }  // namespace quench

@@ -24,13 +24,16 @@ FakeQuantizer::FakeQuantizer(const PtqConfig& config, const std::string& model_t
     : config_(config), model_type_(model_type) {}
 
 bool FakeQuantizer::placed(const std::string& tap) const {
-  if (tap == "logits" || tap == "head.transform") return config_.quantize_head || config_.placement == "full";
+  if (tap == "logits" || tap == "head.transform")
+    return config_.quantize_head || config_.placement == "full";
   // What a layer hands on is its last tap already, under another name.
-  const bool layer_output = tap.starts_with("layers.") && std::count(tap.begin(), tap.end(), '.') == 2;
+  const bool layer_output =
+      tap.starts_with("layers.") && std::count(tap.begin(), tap.end(), '.') == 2;
   if (layer_output) return false;
   if (config_.placement == "full") return true;
   if (tap.ends_with("attention.gate")) return false;
-  // The reference quantizes the gated context in BERT, the context before its gate in OPT (quirk 6 of SPEC 12).
+  // The reference quantizes the gated context in BERT, the context before its gate in OPT (quirk 6
+  // of SPEC 12).
   return !tap.ends_with(model_type_ == "opt" ? "attention.gated" : "attention.context");
 }
 
@@ -69,7 +72,9 @@ Quantizer& FakeQuantizer::quantizer(const std::string& name, bool is_weight, con
   return quantizers_.try_emplace(name, name, site.options).first->second;
 }
 
-bool FakeQuantizer::wants(const std::string& tap) const { return site(tap, /*is_weight=*/false).enabled; }
+bool FakeQuantizer::wants(const std::string& tap) const {
+  return site(tap, /*is_weight=*/false).enabled;
+}
 
 at::Tensor FakeQuantizer::activation(const std::string& tap, const at::Tensor& x) {
   return quantizer(tap, /*is_weight=*/false, site(tap, false))(x);
@@ -96,8 +101,9 @@ void FakeQuantizer::fix() {
 void FakeQuantizer::check_overrides() const {
   for (const QuantizerOverride& o : config_.overrides) {
     if (o.enabled && !*o.enabled) continue;  // what it switches off was not met
-    const bool met = std::any_of(order_.begin(), order_.end(),
-                                 [&](const auto& entry) { return matches_glob(o.match, entry.first); });
+    const bool met = std::any_of(order_.begin(), order_.end(), [&](const auto& entry) {
+      return matches_glob(o.match, entry.first);
+    });
     if (!met) throw UsageError(concat("ptq.overrides: '", o.match, "' matches no quantizer"));
   }
 }

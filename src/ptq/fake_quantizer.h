@@ -1,5 +1,5 @@
-// The listener that quantizes a model: it stands at the taps of a placement and at the weights, estimates ranges while
-// calibrating, and afterwards simulates INT-b arithmetic with them (SPEC 8).
+// The listener that quantizes a model: it stands at the taps of a placement and at the weights,
+// estimates ranges while calibrating, and afterwards simulates INT-b arithmetic with them (SPEC 8).
 #pragma once
 
 #include <map>
@@ -14,7 +14,8 @@ namespace quench {
 
 class FakeQuantizer : public TapListener {
  public:
-  // `model_type` (bert, opt, vit) decides what the reference placement means. Throws UsageError for an option that cannot be.
+  // `model_type` (bert, opt, vit) decides what the reference placement means. Throws UsageError for
+  // an option that cannot be.
   FakeQuantizer(const PtqConfig& config, const std::string& model_type);
 
   bool wants(const std::string& tap) const override;

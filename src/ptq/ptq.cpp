@@ -8,20 +8,24 @@
 
 namespace quench {
 
-PtqData open_ptq_data(const PtqConfig& ptq, const RunConfig& run, std::shared_ptr<const Tokenizer> tokenizer) {
+PtqData open_ptq_data(const PtqConfig& ptq, const RunConfig& run,
+                      std::shared_ptr<const Tokenizer> tokenizer) {
   DataContext context = run.data_context();
   context.tokenizer = std::move(tokenizer);
   const auto open = [&](const std::shared_ptr<DataConfig>& own, Subset subset) {
     const std::shared_ptr<DataConfig>& data = own ? own : run.data;
     if (!data)
-      throw UsageError("ptq: the model has no run of its own, so give ptq.calibration.data and ptq.evaluation.data");
+      throw UsageError(
+          "ptq: the model has no run of its own, so give ptq.calibration.data and "
+          "ptq.evaluation.data");
     return data->open(subset, context).source;
   };
-  return {open(ptq.calibration.data, Subset::kTrain), open(ptq.evaluation.data, Subset::kValidation)};
+  return {open(ptq.calibration.data, Subset::kTrain),
+          open(ptq.evaluation.data, Subset::kValidation)};
 }
 
-void calibrate(const Pretrained& pretrained, const BatchSource& source, const PtqConfig& ptq, at::Device device,
-               FakeQuantizer& quantizer) {
+void calibrate(const Pretrained& pretrained, const BatchSource& source, const PtqConfig& ptq,
+               at::Device device, FakeQuantizer& quantizer) {
   at::NoGradGuard no_grad;
   ForwardContext context{Taps({&quantizer}), DropoutStream()};
   const CalibrationConfig& c = ptq.calibration;
@@ -29,7 +33,8 @@ void calibrate(const Pretrained& pretrained, const BatchSource& source, const Pt
   const Sampler sampler(source.samples(), seed, c.shuffle);
   Progress progress("calibrate", c.batches, "samples", static_cast<double>(c.batch_size));
   for (int64_t b = 0; b < c.batches; ++b) {
-    const int64_t left = c.shuffle ? c.batch_size : std::min(c.batch_size, source.samples() - b * c.batch_size);
+    const int64_t left =
+        c.shuffle ? c.batch_size : std::min(c.batch_size, source.samples() - b * c.batch_size);
     if (left <= 0) break;  // in order, the data is read once
     std::vector<int64_t> samples, positions;
     for (int64_t i = 0; i < left; ++i) {
@@ -55,8 +60,9 @@ Json quantize_and_evaluate(const Pretrained& pretrained, const PtqData& data, co
   evaluation.device = options.device;
 
   evaluation.label = "full precision";
-  const Json full = options.full_precision ? *options.full_precision
-                                           : evaluate(pretrained, *data.evaluation, evaluation).to_json();
+  const Json full = options.full_precision
+                        ? *options.full_precision
+                        : evaluate(pretrained, *data.evaluation, evaluation).to_json();
   FakeQuantizer quantizer(ptq, pretrained.config->type());
   calibrate(pretrained, *data.calibration, ptq, options.device, quantizer);
   evaluation.label = "quantized";

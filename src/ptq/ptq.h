@@ -13,11 +13,13 @@ namespace quench {
 struct PtqData {
   BatchSourcePtr calibration, evaluation;
 };
-PtqData open_ptq_data(const PtqConfig& ptq, const RunConfig& run, std::shared_ptr<const Tokenizer> tokenizer);
+PtqData open_ptq_data(const PtqConfig& ptq, const RunConfig& run,
+                      std::shared_ptr<const Tokenizer> tokenizer);
 
-// Runs the calibration batches through the model with every quantizer estimating, then fixes the ranges.
-void calibrate(const Pretrained& pretrained, const BatchSource& source, const PtqConfig& ptq, at::Device device,
-               FakeQuantizer& quantizer);
+// Runs the calibration batches through the model with every quantizer estimating, then fixes the
+// ranges.
+void calibrate(const Pretrained& pretrained, const BatchSource& source, const PtqConfig& ptq,
+               at::Device device, FakeQuantizer& quantizer);
 
 struct PtqOptions {
   at::Device device = at::kCPU;

@@ -18,7 +18,8 @@ void describe(config::Fields& f, OptimizerConfig& c) {
   f("learning_rate", c.learning_rate, "peak rate", greater_than(0));
   f("betas", c.betas, "decay of both moments", between(0, 0.99999999));
   f("eps", c.eps, "epsilon", greater_than(0));
-  f("weight_decay", c.weight_decay, "decoupled decay of everything but biases and LayerNorm gains", at_least(0));
+  f("weight_decay", c.weight_decay, "decoupled decay of everything but biases and LayerNorm gains",
+    at_least(0));
   f("decay_norm_weights", c.decay_norm_weights, "decay LayerNorm gains too");
   f.require(c.betas.size() == 2, "betas", "expected two numbers");
 }
@@ -28,21 +29,25 @@ void describe(config::Fields& f, ScheduleConfig& c) {
   f("warmup_steps", c.warmup_steps, "steps of linear warm-up", at_least(0));
   f("steps", c.steps, "length of the schedule; default: train.steps", at_least(1));
   f("warmup_from_zero", c.warmup_from_zero, "as the reference: the first step has rate 0");
-  f("final_lr_fraction", c.final_lr_fraction, "share of the peak rate that is left at the end", between(0, 0.999));
+  f("final_lr_fraction", c.final_lr_fraction, "share of the peak rate that is left at the end",
+    between(0, 0.999));
 }
 
 void describe(config::Fields& f, TrainConfig& c) {
   f("steps", c.steps, "optimizer steps", at_least(1));
   f("batch_size", c.batch_size, "samples of one forward pass", at_least(1));
-  f("gradient_accumulation_steps", c.gradient_accumulation_steps, "forward passes of one step", at_least(1));
+  f("gradient_accumulation_steps", c.gradient_accumulation_steps, "forward passes of one step",
+    at_least(1));
   f("max_grad_norm", c.max_grad_norm, "clip the global gradient norm; 0: off", at_least(0));
   f("seed", c.seed, "of initialization, data order, masks and dropout", at_least(0));
   f("shuffle", c.shuffle, "draw the samples in random order");
   f("initialize_from", c.initialize_from, "MODEL whose weights training starts from");
   f("log_every", c.log_every, "steps between lines of metrics.jsonl", at_least(1));
   f("eval_every", c.eval_every, "steps between evaluations; 0: only at the end", at_least(0));
-  f("checkpoint_every", c.checkpoint_every, "steps between checkpoints; 0: only at the end", at_least(0));
-  f("keep_checkpoints", c.keep_checkpoints, "newest checkpoints that are kept; 0: all", at_least(0));
+  f("checkpoint_every", c.checkpoint_every, "steps between checkpoints; 0: only at the end",
+    at_least(0));
+  f("keep_checkpoints", c.keep_checkpoints, "newest checkpoints that are kept; 0: all",
+    at_least(0));
 }
 
 void describe(config::Fields& f, EvalConfig& c) {
@@ -67,7 +72,8 @@ void describe(config::Fields& f, RunConfig& c) {
   f.section("schedule", c.schedule, "learning rate over time");
   f.section("train", c.train, "training");
   f("device", c.device, "auto: CUDA where there is one", one_of({"auto", "cpu", "cuda"}));
-  f("precision", c.precision, "fp32, or autocast with float32 master weights", one_of({"fp32", "bf16", "fp16"}));
+  f("precision", c.precision, "fp32, or autocast with float32 master weights",
+    one_of({"fp32", "bf16", "fp16"}));
   f.section("eval", c.eval, "evaluation");
   f.section("ptq", c.ptq, "quantization after training");
   f.section("output", c.output, "where results go");
@@ -79,7 +85,9 @@ std::string RunConfig::task_type() const {
   return type == "bert" ? "mlm" : type == "opt" ? "clm" : "classification";
 }
 
-DataContext RunConfig::data_context() const { return {task_type(), task.mlm_probability, tokenizer, nullptr}; }
+DataContext RunConfig::data_context() const {
+  return {task_type(), task.mlm_probability, tokenizer, nullptr};
+}
 
 RunConfig load_run_config(const std::string& path, const std::vector<std::string>& assignments) {
   const std::filesystem::path inside = std::filesystem::path(path) / "config.yaml";
@@ -87,8 +95,10 @@ RunConfig load_run_config(const std::string& path, const std::vector<std::string
   for (const std::string& assignment : assignments) config::set(node, assignment);
   RunConfig config;
   config::read(node, config);
-  if (!config.model) throw UsageError(concat(path, ": model: expected a section with a `type`, got none"));
-  if (!config.data) throw UsageError(concat(path, ": data: expected a section with a `type`, got none"));
+  if (!config.model)
+    throw UsageError(concat(path, ": model: expected a section with a `type`, got none"));
+  if (!config.data)
+    throw UsageError(concat(path, ": data: expected a section with a `type`, got none"));
   config.data->validate();
   for (const auto& data : {config.ptq.calibration.data, config.ptq.evaluation.data})
     if (data) data->validate();
@@ -102,7 +112,8 @@ RunConfig load_run_config(const std::string& path, const std::vector<std::string
 
 at::Device choose_device(const std::string& device) {
   const bool has_cuda = at::globalContext().hasCUDA();
-  if (device == "cuda" && !has_cuda) throw UsageError("device: cuda was asked for, but LibTorch finds no CUDA device");
+  if (device == "cuda" && !has_cuda)
+    throw UsageError("device: cuda was asked for, but LibTorch finds no CUDA device");
   return device == "cpu" || !has_cuda ? at::kCPU : at::Device(at::kCUDA, 0);
 }
 

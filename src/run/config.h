@@ -38,7 +38,7 @@ struct TrainConfig {
   bool shuffle = true;
   std::optional<std::string> initialize_from;  // MODEL whose weights training starts from
   int64_t log_every = 50;
-  int64_t eval_every = 0;        // 0: only at the end
+  int64_t eval_every = 0;  // 0: only at the end
   int64_t checkpoint_every = 1000;
   int64_t keep_checkpoints = 2;  // 0: all
 };
@@ -76,8 +76,8 @@ struct RunConfig {
 };
 void describe(config::Fields& fields, RunConfig& config);
 
-// Reads CONFIG (a file, or a run folder's config.yaml), applies `--set` assignments, validates values and files.
-// Throws UsageError; creates nothing.
+// Reads CONFIG (a file, or a run folder's config.yaml), applies `--set` assignments, validates
+// values and files. Throws UsageError; creates nothing.
 RunConfig load_run_config(const std::string& path, const std::vector<std::string>& assignments);
 
 // auto: CUDA where there is one.

@@ -15,7 +15,8 @@ void describe(config::Fields& f, WeightQuantization& c) {
   f("bits", c.bits, "bit width", between(2, 16));
   f("estimator", c.estimator, "how the range is found", one_of({"minmax", "mse"}));
   f("search", c.search, "how mse searches", searches());
-  f("granularity", c.granularity, "one range a tensor or a row", one_of({"per_tensor", "per_channel"}));
+  f("granularity", c.granularity, "one range a tensor or a row",
+    one_of({"per_tensor", "per_channel"}));
   f("symmetric", c.symmetric, "grid around zero");
 }
 
@@ -24,10 +25,11 @@ void describe(config::Fields& f, ActivationQuantization& c) {
   f("bits", c.bits, "bit width", between(2, 16));
   f("estimator", c.estimator, "how the range is found", one_of(estimator_names()));
   f("search", c.search, "how mse searches", searches());
-  f("percentile", c.percentile, "minmax and running_minmax: clip to the (100 - p)-th and p-th percentile",
-    between(50, 100));
+  f("percentile", c.percentile,
+    "minmax and running_minmax: clip to the (100 - p)-th and p-th percentile", between(50, 100));
   f("symmetric", c.symmetric, "grid around zero");
-  f.require(!c.percentile || c.estimator != "mse", "percentile", "has no meaning with estimator mse");
+  f.require(!c.percentile || c.estimator != "mse", "percentile",
+            "has no meaning with estimator mse");
 }
 
 void describe(config::Fields& f, QuantizerOverride& c) {
@@ -52,7 +54,8 @@ void describe(config::Fields& f, PtqEvaluationConfig& c) {
 }
 
 void describe(config::Fields& f, PtqConfig& c) {
-  f("placement", c.placement, "reference: as in the paper's code; full: every tap, gates and head included",
+  f("placement", c.placement,
+    "reference: as in the paper's code; full: every tap, gates and head included",
     one_of({"reference", "full"}));
   f.section("weights", c.weights, "quantizers of weights");
   f.section("activations", c.activations, "quantizers of activations");

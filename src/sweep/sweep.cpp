@@ -30,7 +30,8 @@ std::string slug(const std::string& name) {
   return out;
 }
 
-std::vector<std::string> joined(const std::vector<std::string>& a, const std::vector<std::string>& b,
+std::vector<std::string> joined(const std::vector<std::string>& a,
+                                const std::vector<std::string>& b,
                                 const std::vector<std::string>& c = {}) {
   std::vector<std::string> all = a;
   all.insert(all.end(), b.begin(), b.end());
@@ -53,12 +54,16 @@ struct RowResult {
 class Sweep {
  public:
   Sweep(const SweepConfig& sweep, const std::vector<std::string>& assignments, fs::path folder)
-      : sweep_(sweep), assignments_(assignments), folder_(std::move(folder)), results_(sweep.rows.size()) {}
+      : sweep_(sweep),
+        assignments_(assignments),
+        folder_(std::move(folder)),
+        results_(sweep.rows.size()) {}
 
   SweepOutcome run();
 
  private:
-  RunConfig config(const SweepEntry& row, int64_t seed, const std::vector<std::string>& more = {}) const {
+  RunConfig config(const SweepEntry& row, int64_t seed,
+                   const std::vector<std::string>& more = {}) const {
     std::vector<std::string> all = joined(row.set, assignments_, more);
     all.push_back(concat("train.seed=", seed));
     return load_run_config(sweep_.base, all);
@@ -84,9 +89,12 @@ bool Sweep::train_if_needed(const RunConfig& config, const fs::path& run) {
     before.output = now.output;
     before.ptq = now.ptq;
     Json was = config::write(before), is = config::write(now);
-    for (const char* open : {"vocab_size", "num_labels"})  // filled in from the data when a run starts
-      if (is.at("model").contains(open) && is["model"][open].is_null()) was["model"][open] = nullptr;
-    check(was == is, run.string(), " holds a run of another config: remove it, or choose another --output");
+    for (const char* open :
+         {"vocab_size", "num_labels"})  // filled in from the data when a run starts
+      if (is.at("model").contains(open) && is["model"][open].is_null())
+        was["model"][open] = nullptr;
+    check(was == is, run.string(),
+          " holds a run of another config: remove it, or choose another --output");
     if (fs::exists(run / "eval.json")) {
       log_info(run.string() + ": trained before");
       return true;
@@ -118,7 +126,8 @@ void Sweep::quantize(size_t row, int64_t seed, const fs::path& run, const Json& 
     for (const int64_t ptq_seed : sweep_.ptq_seeds) {
       if (caught_signal()) return;
       const fs::path file = run / "ptq" / concat(slug(setting.name), "-seed", ptq_seed, ".json");
-      const RunConfig c = config(sweep_.rows[row], seed, joined(setting.set, {concat("ptq.seed=", ptq_seed)}));
+      const RunConfig c =
+          config(sweep_.rows[row], seed, joined(setting.set, {concat("ptq.seed=", ptq_seed)}));
       Json done = fs::exists(file) ? Json::parse(read_file(file), nullptr, false) : Json();
       if (!done.is_object() || done.value("settings", Json()) != config::write(c.ptq)) {
         if (!pretrained) {
@@ -127,11 +136,16 @@ void Sweep::quantize(size_t row, int64_t seed, const fs::path& run, const Json& 
           if (c.task_type() != "classification" && c.data->type() == "text")
             tokenizer = load_tokenizer(pretrained->folder.string());
         }
-        PtqOptions options{choose_device(c.device), c.eval.kurtosis_batches, static_cast<uint64_t>(c.eval.seed), {}};
-        const bool same_evaluation = !c.ptq.evaluation.data && c.ptq.evaluation.batch_size == c.eval.batch_size &&
-                                     c.ptq.evaluation.max_batches == c.eval.max_batches && c.precision == "fp32";
+        PtqOptions options{choose_device(c.device),
+                           c.eval.kurtosis_batches,
+                           static_cast<uint64_t>(c.eval.seed),
+                           {}};
+        const bool same_evaluation =
+            !c.ptq.evaluation.data && c.ptq.evaluation.batch_size == c.eval.batch_size &&
+            c.ptq.evaluation.max_batches == c.eval.max_batches && c.precision == "fp32";
         if (same_evaluation) options.full_precision = full;
-        done = quantize_and_evaluate(*pretrained, open_ptq_data(c.ptq, c, tokenizer), c.ptq, options);
+        done =
+            quantize_and_evaluate(*pretrained, open_ptq_data(c.ptq, c, tokenizer), c.ptq, options);
         write_file_atomically(file, done.dump(2) + "\n");
       }
       results_[row].quantized[setting.name].push_back(metric(done.at("quantized")));
@@ -145,18 +159,22 @@ SweepOutcome Sweep::outcome() const {
   Table& table = outcome.table;
   table.title = sweep_.title;
   const std::string unit = !results_.empty() && results_[0].accuracy ? " acc." : " ppl";
-  table.columns = {{"method"}, {"FP" + unit, Align::kRight}, {"max inf norm", Align::kRight},
+  table.columns = {{"method"},
+                   {"FP" + unit, Align::kRight},
+                   {"max inf norm", Align::kRight},
                    {"avg kurtosis", Align::kRight}};
-  for (const SweepEntry& setting : sweep_.ptq) table.columns.push_back({setting.name + unit, Align::kRight});
+  for (const SweepEntry& setting : sweep_.ptq)
+    table.columns.push_back({setting.name + unit, Align::kRight});
   outcome.json = {{"title", sweep_.title}, {"rows", Json::array()}, {"failed", failures_}};
   for (size_t r = 0; r < results_.size(); ++r) {
     const RowResult& result = results_[r];
-    std::vector<std::string> cells = {sweep_.rows[r].name, mean_std(result.full, 2), mean_std(result.inf_norm, 1),
-                                      mean_std(result.kurtosis, 1)};
+    std::vector<std::string> cells = {sweep_.rows[r].name, mean_std(result.full, 2),
+                                      mean_std(result.inf_norm, 1), mean_std(result.kurtosis, 1)};
     Json quantized = Json::object();
     for (const SweepEntry& setting : sweep_.ptq) {
       const auto found = result.quantized.find(setting.name);
-      const std::vector<double> values = found == result.quantized.end() ? std::vector<double>() : found->second;
+      const std::vector<double> values =
+          found == result.quantized.end() ? std::vector<double>() : found->second;
       cells.push_back(mean_std(values, 2));
       quantized[setting.name] = values;
     }
@@ -222,12 +240,14 @@ SweepConfig load_sweep(const std::string& path, const std::vector<std::string>& 
   sweep.base = (fs::path(path).parent_path() / sweep.base).string();
   for (const SweepEntry& row : sweep.rows) {
     load_run_config(sweep.base, joined(row.set, assignments));
-    for (const SweepEntry& setting : sweep.ptq) load_run_config(sweep.base, joined(row.set, assignments, setting.set));
+    for (const SweepEntry& setting : sweep.ptq)
+      load_run_config(sweep.base, joined(row.set, assignments, setting.set));
   }
   return sweep;
 }
 
-SweepOutcome run_sweep(const SweepConfig& sweep, const std::vector<std::string>& assignments, const fs::path& folder) {
+SweepOutcome run_sweep(const SweepConfig& sweep, const std::vector<std::string>& assignments,
+                       const fs::path& folder) {
   return Sweep(sweep, assignments, folder).run();
 }
 

@@ -1,5 +1,5 @@
-// A grid of training runs and PTQ settings over seeds, and the table made from it. What is done already is not done
-// again; a cell that fails is reported and does not end the sweep.
+// A grid of training runs and PTQ settings over seeds, and the table made from it. What is done
+// already is not done again; a cell that fails is reported and does not end the sweep.
 #pragma once
 
 #include <filesystem>
@@ -27,18 +27,20 @@ struct SweepConfig {
 };
 void describe(config::Fields& fields, SweepConfig& config);
 
-// Reads CONFIG; every assignment is applied to the base config of all runs, on top of the rows'. Validates every
-// run before the first starts. Throws UsageError.
+// Reads CONFIG; every assignment is applied to the base config of all runs, on top of the rows'.
+// Validates every run before the first starts. Throws UsageError.
 SweepConfig load_sweep(const std::string& path, const std::vector<std::string>& assignments);
 
 struct SweepOutcome {
   Table table;
-  Json json;        // {"title", "rows": [{"name", "full_precision", "max_inf_norm", "avg_kurtosis", "ptq": {...}}], "failed"}
-  int failed = 0;   // cells
+  Json json;       // {"title", "rows": [{"name", "full_precision", "max_inf_norm", "avg_kurtosis",
+                   // "ptq": {...}}], "failed"}
+  int failed = 0;  // cells
   int interrupted_by = 0;
 };
 
-// Runs into `folder`: <row>-seed<seed>/ is a run folder; writes table.txt, table.md and sweep.json as cells finish.
+// Runs into `folder`: <row>-seed<seed>/ is a run folder; writes table.txt, table.md and sweep.json
+// as cells finish.
 SweepOutcome run_sweep(const SweepConfig& sweep, const std::vector<std::string>& assignments,
                        const std::filesystem::path& folder);
 

@@ -1,5 +1,6 @@
-// Taps: the named points of the dataflow that the paper looks at (docs/design.md lists the names). A tap is the
-// identity until something listens; statistics, calibration, fake-quantization and capture are listeners.
+// Taps: the named points of the dataflow that the paper looks at (docs/design.md lists the names).
+// A tap is the identity until something listens; statistics, calibration, fake-quantization and
+// capture are listeners.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -12,11 +13,13 @@ namespace quench {
 class TapListener {
  public:
   virtual ~TapListener() = default;
-  // Whether the activation tap `name` is listened to. Attention leaves its fused path only for taps that are.
+  // Whether the activation tap `name` is listened to. Attention leaves its fused path only for taps
+  // that are.
   virtual bool wants(const std::string& name) const = 0;
   // Sees an activation and returns what flows on (the same tensor, or one that replaces it).
   virtual at::Tensor activation(const std::string& name, const at::Tensor& x) = 0;
-  // Sees the weight called `name` (a Hugging Face parameter name) where it is used, and returns the one to use.
+  // Sees the weight called `name` (a Hugging Face parameter name) where it is used, and returns the
+  // one to use.
   virtual at::Tensor weight(const std::string& /*name*/, const at::Tensor& w) { return w; }
 };
 

@@ -26,7 +26,8 @@ void delete_old(const fs::path& checkpoints, int64_t keep) {
   std::vector<fs::path> folders;
   for (const auto& entry : fs::directory_iterator(checkpoints)) {
     const std::string name = entry.path().filename().string();
-    if (name.starts_with("step-") && name.find(".tmp") == std::string::npos) folders.push_back(entry.path());
+    if (name.starts_with("step-") && name.find(".tmp") == std::string::npos)
+      folders.push_back(entry.path());
   }
   std::sort(folders.rbegin(), folders.rend());
   for (size_t i = static_cast<size_t>(keep); i < folders.size(); ++i) fs::remove_all(folders[i]);
@@ -38,8 +39,9 @@ void check_same_architecture(const Pretrained& saved, const Pretrained& expected
   for (const auto& [key, value] : is.items())
     check(was.contains(key) && was.at(key) == value, "is of another model: ", key, " is ",
           was.contains(key) ? was.at(key).dump() : "missing", ", the config says ", value.dump());
-  check(config::write(saved.attention) == config::write(expected.attention), "was made with another attention: ",
-        config::write(saved.attention).dump(), ", the config says ", config::write(expected.attention).dump());
+  check(config::write(saved.attention) == config::write(expected.attention),
+        "was made with another attention: ", config::write(saved.attention).dump(),
+        ", the config says ", config::write(expected.attention).dump());
 }
 
 }  // namespace
@@ -64,7 +66,8 @@ TrainingState load_checkpoint(const fs::path& run, Pretrained& pretrained, AdamW
   const fs::path folder = model_folder(run.string());
   try {
     check_same_architecture(load_architecture(folder), pretrained);
-    load_values(pretrained.model->parameters, read_safetensors(folder), pretrained.model->aliases());
+    load_values(pretrained.model->parameters, read_safetensors(folder),
+                pretrained.model->aliases());
     optimizer.load_state(read_safetensors(folder / "training.safetensors"));
     const Json json = Json::parse(read_file(folder / "state.json"));
     return {json.at("step").get<int64_t>(), json.at("loss_scale").get<double>(),

@@ -1,5 +1,6 @@
-// A checkpoint: a Hugging Face folder (models/pretrained.h) with training.safetensors and state.json beside it, which
-// hold what resuming needs. It appears whole or not at all; `latest` names the newest complete one.
+// A checkpoint: a Hugging Face folder (models/pretrained.h) with training.safetensors and
+// state.json beside it, which hold what resuming needs. It appears whole or not at all; `latest`
+// names the newest complete one.
 #pragma once
 
 #include <filesystem>
@@ -17,11 +18,15 @@ struct TrainingState {
   int64_t loss_scale_growth = 0;  // fp16: steps since the scale last changed
 };
 
-// Writes <run>/checkpoints/step-00001000 and points `latest` to it; deletes all but the newest `keep` (0: none).
-void save_checkpoint(const std::filesystem::path& run, const Pretrained& pretrained, const Tokenizer* tokenizer,
-                     const AdamW& optimizer, const TrainingState& state, int64_t keep);
+// Writes <run>/checkpoints/step-00001000 and points `latest` to it; deletes all but the newest
+// `keep` (0: none).
+void save_checkpoint(const std::filesystem::path& run, const Pretrained& pretrained,
+                     const Tokenizer* tokenizer, const AdamW& optimizer, const TrainingState& state,
+                     int64_t keep);
 
-// Loads the newest checkpoint of a run into a model of the same architecture. Throws Error naming the folder.
-TrainingState load_checkpoint(const std::filesystem::path& run, Pretrained& pretrained, AdamW& optimizer);
+// Loads the newest checkpoint of a run into a model of the same architecture. Throws Error naming
+// the folder.
+TrainingState load_checkpoint(const std::filesystem::path& run, Pretrained& pretrained,
+                              AdamW& optimizer);
 
 }  // namespace quench

@@ -7,7 +7,8 @@ namespace quench {
 
 namespace fs = std::filesystem;
 
-MetricsLog::MetricsLog(const fs::path& run, int64_t first_step, bool tensorboard) : path_(run / "metrics.jsonl") {
+MetricsLog::MetricsLog(const fs::path& run, int64_t first_step, bool tensorboard)
+    : path_(run / "metrics.jsonl") {
   std::string kept;
   if (fs::exists(path_)) {
     std::istringstream lines(read_file(path_));

@@ -12,10 +12,12 @@ namespace quench {
 
 class MetricsLog {
  public:
-  // Keeps earlier lines up to `first_step` (a resumed run repeats the later ones) and continues behind them.
+  // Keeps earlier lines up to `first_step` (a resumed run repeats the later ones) and continues
+  // behind them.
   MetricsLog(const std::filesystem::path& run, int64_t first_step, bool tensorboard);
 
-  // Appends {"step": step, ...values}; every number also becomes the TensorBoard scalar `<group>/<key>`.
+  // Appends {"step": step, ...values}; every number also becomes the TensorBoard scalar
+  // `<group>/<key>`.
   void add(int64_t step, const std::string& group, const Json& values);
 
  private:

@@ -56,9 +56,10 @@ void AdamW::step(double learning_rate, const at::Tensor& factor, const at::Tenso
     if (values.empty()) continue;
     if (scale) at::_foreach_mul_(gradients, factor);
     const std::vector<at::Tensor> steps(values.size(), step_);
-    at::_fused_adamw_(values, gradients, exp_avg, exp_avg_sq, {}, steps, learning_rate, config_.betas[0],
-                      config_.betas[1], group.weight_decay, config_.eps, /*amsgrad=*/false, /*maximize=*/false,
-                      std::nullopt, skip.defined() ? std::optional(skip) : std::nullopt);
+    at::_fused_adamw_(values, gradients, exp_avg, exp_avg_sq, {}, steps, learning_rate,
+                      config_.betas[0], config_.betas[1], group.weight_decay, config_.eps,
+                      /*amsgrad=*/false, /*maximize=*/false, std::nullopt,
+                      skip.defined() ? std::optional(skip) : std::nullopt);
   }
 }
 
@@ -82,8 +83,10 @@ std::vector<std::pair<std::string, at::Tensor>> AdamW::state() const {
   for (const Group& group : groups_)
     for (size_t i = 0; i < group.parameters.size(); ++i)
       for (const Parameter::Part& part : group.parameters[i]->parts) {
-        state.emplace_back("exp_avg." + part.name, group.parameters[i]->view(part, group.exp_avg[i]));
-        state.emplace_back("exp_avg_sq." + part.name, group.parameters[i]->view(part, group.exp_avg_sq[i]));
+        state.emplace_back("exp_avg." + part.name,
+                           group.parameters[i]->view(part, group.exp_avg[i]));
+        state.emplace_back("exp_avg_sq." + part.name,
+                           group.parameters[i]->view(part, group.exp_avg_sq[i]));
       }
   return state;
 }
@@ -92,8 +95,8 @@ void AdamW::load_state(const std::map<std::string, at::Tensor>& saved) {
   for (auto& [name, tensor] : state()) {
     const auto found = saved.find(name);
     check(found != saved.end(), "'", name, "' is missing");
-    check(found->second.sizes() == tensor.sizes(), "'", name, "' has shape ", found->second.sizes(), ", expected ",
-          tensor.sizes());
+    check(found->second.sizes() == tensor.sizes(), "'", name, "' has shape ", found->second.sizes(),
+          ", expected ", tensor.sizes());
     tensor.copy_(found->second);
   }
 }

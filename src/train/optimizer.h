@@ -1,5 +1,6 @@
-// AdamW with decoupled weight decay (Loshchilov, Hutter 2019) through LibTorch's fused kernel, in two groups: what
-// decays, and what does not (SPEC 4.1). Norms and updates never wait for the device.
+// AdamW with decoupled weight decay (Loshchilov, Hutter 2019) through LibTorch's fused kernel, in
+// two groups: what decays, and what does not (SPEC 4.1). Norms and updates never wait for the
+// device.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -20,8 +21,8 @@ class AdamW {
   // Global L2 norm of all gradients divided by `loss_scale`, 0-dim float32.
   at::Tensor gradient_norm(const at::Tensor& loss_scale) const;
 
-  // Multiplies the gradients by `factor` (0-dim) and updates the weights; `skip` (0-dim, 1 = leave everything as it
-  // is) may be undefined.
+  // Multiplies the gradients by `factor` (0-dim) and updates the weights; `skip` (0-dim, 1 = leave
+  // everything as it is) may be undefined.
   void step(double learning_rate, const at::Tensor& factor, const at::Tensor& skip);
 
   void zero_gradients();

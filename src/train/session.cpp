@@ -13,7 +13,8 @@ TrainingSession::TrainingSession(const RunConfig& config, Pretrained& pretrained
     : config_(config),
       pretrained_(pretrained),
       device_(device),
-      optimizer_((pretrained.model->parameters.to(device, at::kFloat), *pretrained.model), config.optimizer) {
+      optimizer_((pretrained.model->parameters.to(device, at::kFloat), *pretrained.model),
+                 config.optimizer) {
   const auto options = at::device(device);
   bad_steps_ = at::zeros({}, options.dtype(at::kFloat));
   if (config.precision == "fp16") {
@@ -24,8 +25,9 @@ TrainingSession::TrainingSession(const RunConfig& config, Pretrained& pretrained
 
 at::Tensor TrainingSession::forward_backward(const Batch& batch, int64_t micro_step) {
   const int64_t passes = config_.train.gradient_accumulation_steps;
-  ForwardContext context{
-      Taps(), DropoutStream(static_cast<uint64_t>(config_.train.seed), static_cast<uint64_t>(steps_done_ * passes + micro_step))};
+  ForwardContext context{Taps(),
+                         DropoutStream(static_cast<uint64_t>(config_.train.seed),
+                                       static_cast<uint64_t>(steps_done_ * passes + micro_step))};
   at::Tensor loss;
   {
     const Autocast autocast(config_.precision, device_);
@@ -52,14 +54,16 @@ StepResult TrainingSession::step(const std::function<Batch()>& next) {
                          schedule_factor(config_.schedule, config_.train.steps, steps_done_);
 
   const double limit = config_.train.max_grad_norm;
-  at::Tensor factor = limit > 0 ? at::clamp_max(limit / (result.gradient_norm + 1e-6), 1) : at::Tensor();
+  at::Tensor factor =
+      limit > 0 ? at::clamp_max(limit / (result.gradient_norm + 1e-6), 1) : at::Tensor();
   if (scale.defined()) factor = factor.defined() ? factor / scale : 1 / scale;
   at::Tensor skip;
   if (device_.is_cpu() && !scale.defined()) {
     check(std::isfinite(result.loss.item<double>()), "the loss of step ", steps_done_ + 1,
           " is not finite: the rate may be too high, or the data broken");
-    check(std::isfinite(result.gradient_norm.item<double>()), "the gradient of step ", steps_done_ + 1,
-          " is not finite (the loss is ", result.loss.item<double>(), "): the rate may be too high");
+    check(std::isfinite(result.gradient_norm.item<double>()), "the gradient of step ",
+          steps_done_ + 1, " is not finite (the loss is ", result.loss.item<double>(),
+          "): the rate may be too high");
   } else {
     skip = at::logical_not(at::isfinite(result.gradient_norm + result.loss)).to(at::kFloat);
     if (!scale.defined()) bad_steps_ += skip;
@@ -73,14 +77,16 @@ StepResult TrainingSession::step(const std::function<Batch()>& next) {
 
 void TrainingSession::update_loss_scale(const at::Tensor& overflow) {
   at::Tensor found = overflow.reshape({1});
-  at::_amp_update_scale_(loss_scale_, loss_scale_growth_, found, /*growth=*/2, /*backoff=*/0.5, /*interval=*/2000);
+  at::_amp_update_scale_(loss_scale_, loss_scale_growth_, found, /*growth=*/2, /*backoff=*/0.5,
+                         /*interval=*/2000);
 }
 
 void TrainingSession::check_finite() {
   if (device_.is_cpu()) return;
   const double bad = bad_steps_.item<double>();
-  check(bad == 0, bad, " of the last steps up to ", steps_done_,
-        " had a non-finite loss or gradient (their updates were left out): the rate may be too high");
+  check(
+      bad == 0, bad, " of the last steps up to ", steps_done_,
+      " had a non-finite loss or gradient (their updates were left out): the rate may be too high");
 }
 
 TrainingState TrainingSession::state() const {

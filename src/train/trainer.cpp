@@ -51,7 +51,8 @@ class Run {
   std::chrono::steady_clock::time_point logged_at_;
 };
 
-Run::Run(const RunConfig& config, fs::path folder, bool resume) : config_(config), folder_(std::move(folder)) {
+Run::Run(const RunConfig& config, fs::path folder, bool resume)
+    : config_(config), folder_(std::move(folder)) {
   const at::Device device = choose_device(config.device);
   training_ = config.data->open(Subset::kTrain, config.data_context());
   DataContext context = config.data_context();
@@ -63,8 +64,9 @@ Run::Run(const RunConfig& config, fs::path folder, bool resume) : config_(config
     session_->resume(load_checkpoint(folder_, pretrained_, session_->optimizer()));
     log_info(concat("resuming after step ", step()));
   }
-  log_info(concat(config.model->type(), ", ", pretrained_.model->parameters.count(), " parameters, ",
-                  config::write(config.attention).dump(), ", on ", device, ", ", config.precision));
+  log_info(concat(config.model->type(), ", ", pretrained_.model->parameters.count(),
+                  " parameters, ", config::write(config.attention).dump(), ", on ", device, ", ",
+                  config.precision));
 }
 
 Json Run::evaluate_now(const std::string& label) const {
@@ -80,16 +82,17 @@ Json Run::evaluate_now(const std::string& label) const {
 }
 
 void Run::save() const {
-  save_checkpoint(folder_, pretrained_, training_.tokenizer.get(), session_->optimizer(), session_->state(),
-                  config_.train.keep_checkpoints);
+  save_checkpoint(folder_, pretrained_, training_.tokenizer.get(), session_->optimizer(),
+                  session_->state(), config_.train.keep_checkpoints);
 }
 
 void Run::log(MetricsLog& metrics, const StepResult& result) {
   session_->check_finite();
   const auto now = std::chrono::steady_clock::now();
   const double seconds = std::chrono::duration<double>(now - logged_at_).count();
-  const double samples = static_cast<double>(static_cast<int64_t>(losses_.size()) * config_.train.batch_size *
-                                             config_.train.gradient_accumulation_steps);
+  const double samples =
+      static_cast<double>(static_cast<int64_t>(losses_.size()) * config_.train.batch_size *
+                          config_.train.gradient_accumulation_steps);
   Json line = {{"loss", at::stack(losses_).mean().item<double>()},
                {"gradient_norm", result.gradient_norm.item<double>()},
                {"learning_rate", result.learning_rate},
@@ -112,7 +115,8 @@ void Run::loop(MetricsLog& metrics) {
   const bool text = training_.max_seq_length > 0;
   const double units = static_cast<double>(t.batch_size * t.gradient_accumulation_steps *
                                            (text ? training_.max_seq_length : 1));
-  auto progress = std::make_unique<Progress>("train", t.steps, text ? "tokens" : "images", units, step());
+  auto progress =
+      std::make_unique<Progress>("train", t.steps, text ? "tokens" : "images", units, step());
   logged_at_ = std::chrono::steady_clock::now();
   char detail[32] = "";
   while (step() < t.steps && !caught_signal()) {
@@ -136,7 +140,8 @@ TrainOutcome Run::train() {
   MetricsLog metrics(folder_, step(), config_.output.tensorboard);
   loop(metrics);
   if (step() < config_.train.steps) {
-    log_warning(concat("stopped by a signal after step ", step(), "; a checkpoint was written: continue with --resume"));
+    log_warning(concat("stopped by a signal after step ", step(),
+                       "; a checkpoint was written: continue with --resume"));
     return {folder_, caught_signal(), step()};
   }
   const Json evaluation = evaluate_now("evaluate");
@@ -153,11 +158,14 @@ Pretrained build_model(const RunConfig& config, const OpenedData& data) {
   pretrained.attention = config.attention;
   if (data.vocabulary_or_classes > 0) config.model->fit(data.vocabulary_or_classes);
   if (config.model->vocabulary_or_classes() == 0)
-    throw UsageError("model: the number of classes or tokens must be given, since the data does not tell");
-  pretrained.max_seq_length = data.max_seq_length > 0 ? data.max_seq_length : config.model->max_positions();
+    throw UsageError(
+        "model: the number of classes or tokens must be given, since the data does not tell");
+  pretrained.max_seq_length =
+      data.max_seq_length > 0 ? data.max_seq_length : config.model->max_positions();
   if (pretrained.max_seq_length > config.model->max_positions())
-    throw UsageError(concat("data.max_seq_length: expected at most the model's ", config.model->max_positions(),
-                            " positions, got ", pretrained.max_seq_length));
+    throw UsageError(concat("data.max_seq_length: expected at most the model's ",
+                            config.model->max_positions(), " positions, got ",
+                            pretrained.max_seq_length));
   pretrained.model = config.model->build(config.attention, pretrained.max_seq_length);
   Parameters& parameters = pretrained.model->parameters;
   parameters.initialize(static_cast<uint64_t>(config.train.seed));
@@ -173,7 +181,9 @@ Pretrained build_model(const RunConfig& config, const OpenedData& data) {
 
 TrainOutcome train(const RunConfig& config, const fs::path& folder, bool resume) {
   if (!resume && fs::exists(folder / "checkpoints"))
-    throw UsageError(concat(folder.string(), " holds a run already: continue it with --resume, or choose another --output"));
+    throw UsageError(
+        concat(folder.string(),
+               " holds a run already: continue it with --resume, or choose another --output"));
   catch_signals();
   Run run(config, folder, resume);
   fs::create_directories(folder);

@@ -1,5 +1,6 @@
-// Pretraining, read top to bottom: data and model from the config, then steps; evaluation, checkpoints and logs on the
-// way. Every random choice is a function of (seed, step), so a resumed run repeats an uninterrupted one to the last bit.
+// Pretraining, read top to bottom: data and model from the config, then steps; evaluation,
+// checkpoints and logs on the way. Every random choice is a function of (seed, step), so a resumed
+// run repeats an uninterrupted one to the last bit.
 #pragma once
 
 #include <filesystem>
@@ -27,11 +28,13 @@ class TrainingSession {
   // Moves the model to `device`.
   TrainingSession(const RunConfig& config, Pretrained& pretrained, at::Device device);
 
-  // One optimizer step over `config.train.gradient_accumulation_steps` batches from `next`. Throws Error on a non-finite
-  // loss or gradient before any weight changes (with fp16: skips the step and lowers the loss scale).
+  // One optimizer step over `config.train.gradient_accumulation_steps` batches from `next`. Throws
+  // Error on a non-finite loss or gradient before any weight changes (with fp16: skips the step and
+  // lowers the loss scale).
   StepResult step(const std::function<Batch()>& next);
 
-  // Throws Error if a step since the last call met a non-finite loss or gradient; waits for the device.
+  // Throws Error if a step since the last call met a non-finite loss or gradient; waits for the
+  // device.
   void check_finite();
 
   TrainingState state() const;
@@ -59,7 +62,8 @@ struct TrainOutcome {
   int64_t steps = 0;
 };
 
-// A model as the config describes it, with fresh weights (or those of train.initialize_from), on the CPU.
+// A model as the config describes it, with fresh weights (or those of train.initialize_from), on
+// the CPU.
 Pretrained build_model(const RunConfig& config, const OpenedData& data);
 
 // Trains into `folder`; with `resume` from its newest checkpoint, if it has one.

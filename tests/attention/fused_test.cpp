@@ -1,4 +1,5 @@
-// The fused CPU kernel against the composite path, which defines it: values and gradients, every mask, with dropout.
+// The fused CPU kernel against the composite path, which defines it: values and gradients, every
+// mask, with dropout.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
@@ -38,14 +39,17 @@ TEST_P(Fused, EqualsTheCompositePath) {
   Parameters parameters;
   const Init init = Init::normal(0.4);
   const Attention attention(parameters, config_of(s), {width, heads, s.length, s.dropout},
-                            {"q", "k", "v", "o", "alpha", init, init, init, init}, "layers.0.attention.");
+                            {"q", "k", "v", "o", "alpha", init, init, init, init},
+                            "layers.0.attention.");
   parameters.initialize(1);
   parameters.to(at::kCPU, at::kFloat);
   AttentionMask mask{at::Tensor(), s.causal};
   if (s.padded) {
     mask.keys = at::ones({batch, s.length}, at::kBool);
     mask.keys[0].slice(0, s.length / 2).fill_(false);  // right padding
-    mask.keys[1].slice(0, 0, s.length / 3).fill_(false);  // left padding: queries without any visible key
+    mask.keys[1]
+        .slice(0, 0, s.length / 3)
+        .fill_(false);  // left padding: queries without any visible key
   }
   at::Tensor x = at::randn({batch, s.length, width}, at::detail::createCPUGenerator(2));
   const at::Tensor weight = at::randn({batch, s.length, width}, at::detail::createCPUGenerator(3));
@@ -67,19 +71,23 @@ TEST_P(Fused, EqualsTheCompositePath) {
   std::vector<at::Tensor> fused_gradients, composite_gradients;
   const at::Tensor fused = run(false, fused_gradients), composite = run(true, composite_gradients);
   // Sums of up to 300 float32 products in another order, through a softmax.
-  EXPECT_LT(testing::max_difference(fused, composite), 3e-6 * (1 + composite.abs().max().item<double>()));
+  EXPECT_LT(testing::max_difference(fused, composite),
+            3e-6 * (1 + composite.abs().max().item<double>()));
   for (size_t i = 0; i < fused_gradients.size(); ++i)
     EXPECT_LT(testing::max_difference(fused_gradients[i], composite_gradients[i]),
               1e-5 * (1 + composite_gradients[i].abs().max().item<double>()))
         << i;
 }
 
-INSTANTIATE_TEST_SUITE_P(Masks, Fused,
-                         ::testing::Values(Problem{17, false, false, 0, 1, 0}, Problem{17, false, true, 0, 1, 0},
-                                           Problem{17, true, false, 0, 1, 0}, Problem{17, true, true, 0, 1, 0},
-                                           Problem{300, true, true, 0, 1, 0.1}, Problem{300, true, false, -0.03, 1.03, 0.1},
-                                           Problem{300, false, true, -0.03, 1, 0.2}, Problem{129, false, false, 0, 1.1, 0},
-                                           Problem{128, true, false, -0.1, 1.1, 0.5}, Problem{1, true, false, 0, 1, 0}));
+INSTANTIATE_TEST_SUITE_P(
+    Masks, Fused,
+    ::testing::Values(Problem{17, false, false, 0, 1, 0}, Problem{17, false, true, 0, 1, 0},
+                      Problem{17, true, false, 0, 1, 0}, Problem{17, true, true, 0, 1, 0},
+                      Problem{300, true, true, 0, 1, 0.1},
+                      Problem{300, true, false, -0.03, 1.03, 0.1},
+                      Problem{300, false, true, -0.03, 1, 0.2},
+                      Problem{129, false, false, 0, 1.1, 0},
+                      Problem{128, true, false, -0.1, 1.1, 0.5}, Problem{1, true, false, 0, 1, 0}));
 
 TEST(ClippedSoftmax, ReachesExactZeroAndOne) {
   ClippedSoftmax softmax;

@@ -1,4 +1,5 @@
-// The clipped softmax of all 35 names of the reference, forward and backward, and the gate's logit, bit for bit.
+// The clipped softmax of all 35 names of the reference, forward and backward, and the gate's logit,
+// bit for bit.
 #include <ATen/ATen.h>
 
 #include <cmath>
@@ -12,8 +13,8 @@
 namespace quench {
 namespace {
 
-// LibTorch's own softmax differs in its last bits between vector widths (the stored values come from an AVX2 machine);
-// what quench adds to it, the stretch and the clip, is exact.
+// LibTorch's own softmax differs in its last bits between vector widths (the stored values come
+// from an AVX2 machine); what quench adds to it, the stretch and the clip, is exact.
 constexpr double kSoftmaxRounding = 2.4e-7;
 
 TEST(SoftmaxUnits, AllNamesOfTheReference) {
@@ -25,7 +26,8 @@ TEST(SoftmaxUnits, AllNamesOfTheReference) {
   for (const Json& unit : units.at("softmax")) {
     const std::string index = std::to_string(unit.at("index").get<int>());
     const bool plain = unit.at("gamma").is_null();
-    const Stretch stretch{plain ? 0 : unit.at("gamma").get<double>(), plain ? 1 : unit.at("zeta").get<double>()};
+    const Stretch stretch{plain ? 0 : unit.at("gamma").get<double>(),
+                          plain ? 1 : unit.at("zeta").get<double>()};
     const at::Tensor expected = tensors.at("softmax.y." + index);
     if (!plain) {
       EXPECT_TRUE(at::equal(stretch_and_clip(vanilla, stretch), expected)) << unit.at("name");

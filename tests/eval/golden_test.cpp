@@ -21,11 +21,12 @@ class GoldenMetrics : public ::testing::TestWithParam<std::string> {};
 
 // 1e-5: both sides compute norms and moments of float32 activations that differ in their last bits.
 TEST_P(GoldenMetrics, RepeatTheReference) {
-  const Json golden = testing::read_json(testing::golden_folder() / "metrics" / (GetParam() + ".json"));
+  const Json golden =
+      testing::read_json(testing::golden_folder() / "metrics" / (GetParam() + ".json"));
   const std::string family = golden.at("family");
   const Pretrained model = testing::calm_model(family, golden.at("variant"));
-  const BatchSourcePtr source =
-      testing::make_source(testing::golden_folder() / "streams" / (family + ".safetensors"), "eval.");
+  const BatchSourcePtr source = testing::make_source(
+      testing::golden_folder() / "streams" / (family + ".safetensors"), "eval.");
   EvaluationOptions options;
   options.batch_size = 4;
   options.label = "";
@@ -33,7 +34,8 @@ TEST_P(GoldenMetrics, RepeatTheReference) {
   const Json& reference = result.at("outliers").at("reference");
   for (const auto& [name, value] : golden.at("metrics").items()) {
     const double expected = value.get<double>();
-    const double ours = name == "perplexity" ? result.at("perplexity").get<double>() : reference.at(name).get<double>();
+    const double ours = name == "perplexity" ? result.at("perplexity").get<double>()
+                                             : reference.at(name).get<double>();
     EXPECT_NEAR(ours, expected, 1e-5 * std::abs(expected)) << name;
   }
   EXPECT_EQ(reference.size() + 1, golden.at("metrics").size());

@@ -32,7 +32,8 @@ std::vector<Case> cases() {
   for (const char* family : {"bert_s", "opt_pre", "opt_post", "opt_preproj", "vit"}) {
     if (golden_folder().empty()) continue;
     for (const auto& entry : fs::directory_iterator(golden_folder() / family))
-      if (entry.path().extension() == ".json") cases.push_back({family, entry.path().stem().string()});
+      if (entry.path().extension() == ".json")
+        cases.push_back({family, entry.path().stem().string()});
   }
   return cases;
 }
@@ -46,8 +47,9 @@ class GoldenForward : public ::testing::TestWithParam<Case> {
     std::map<std::string, at::Tensor> weights = read_safetensors(folder / "weights.safetensors");
     for (const auto& [name, tensor] : expected_)
       if (name.starts_with("param.")) weights[name.substr(6)] = tensor;
-    model_ = testing::make_model(facts_.at("config"), testing::attention_section(facts_.at("attention")),
-                                 facts_.at("max_seq_length_for_alpha").get<int64_t>(), weights);
+    model_ =
+        testing::make_model(facts_.at("config"), testing::attention_section(facts_.at("attention")),
+                            facts_.at("max_seq_length_for_alpha").get<int64_t>(), weights);
     batch_ = testing::make_batch(read_safetensors(folder / "batch.safetensors"), "in.");
   }
 
@@ -64,7 +66,8 @@ class GoldenForward : public ::testing::TestWithParam<Case> {
   Batch batch_;
 };
 
-// The stored loss is float64; tensors were computed in float32, whose own error against float64 is stored beside them.
+// The stored loss is float64; tensors were computed in float32, whose own error against float64 is
+// stored beside them.
 TEST_P(GoldenForward, RepeatsTheReferenceInFloat64) {
   Capture capture;
   const ModelOutput output = run(at::kDouble, capture);
@@ -80,16 +83,22 @@ TEST_P(GoldenForward, RepeatsTheReferenceInFloat64) {
                   1e-7 * facts_.at("hidden_absmax").at(i).get<double>())
         << taps[i];
   const at::Tensor probs = capture.seen.at("layers.0.attention.probs").slice(0, 1, 3);
-  EXPECT_LT(max_difference(probs, expected_.at("out.attn.0")), 3e-6);  // float32 rounding of peaky scores
+  EXPECT_LT(max_difference(probs, expected_.at("out.attn.0")),
+            3e-6);  // float32 rounding of peaky scores
   if (expected_.count("out.gate.0")) {
     // The reference stores its gate before the factor of fine-tuning.
-    const at::Tensor gate = (capture.seen.at("layers.0.attention.gate") / model_.attention.gate->output_scale)
-                                .transpose(1, 2).unsqueeze(-1);
-    EXPECT_LT(max_difference(gate.expand_as(expected_.at("out.gate.0")), expected_.at("out.gate.0")), 1e-6);
+    const at::Tensor gate =
+        (capture.seen.at("layers.0.attention.gate") / model_.attention.gate->output_scale)
+            .transpose(1, 2)
+            .unsqueeze(-1);
+    EXPECT_LT(
+        max_difference(gate.expand_as(expected_.at("out.gate.0")), expected_.at("out.gate.0")),
+        1e-6);
   }
 }
 
-// Gradients are stored in float32, computed in float64: 1e-6 of the largest entry covers the rounding.
+// Gradients are stored in float32, computed in float64: 1e-6 of the largest entry covers the
+// rounding.
 TEST_P(GoldenForward, GradientsRepeatTheReferenceInFloat64) {
   Capture capture;
   run(at::kDouble, capture).loss.backward();
@@ -106,7 +115,8 @@ TEST_P(GoldenForward, GradientsRepeatTheReferenceInFloat64) {
   EXPECT_EQ(compared, stored);
 }
 
-// The fused path (no listener) in float32, forward and backward: within a small multiple of torch's own float32 error.
+// The fused path (no listener) in float32, forward and backward: within a small multiple of torch's
+// own float32 error.
 TEST_P(GoldenForward, Float32StaysNearFloat64OnTheFusedPath) {
   model_.model->parameters.to(at::kCPU, at::kFloat);
   ForwardContext context{Taps(), DropoutStream()};

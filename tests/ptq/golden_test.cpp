@@ -1,4 +1,5 @@
-// Whole quantized validations of the paper's code: every scale, every metric; and op by op on its stored inputs.
+// Whole quantized validations of the paper's code: every scale, every metric; and op by op on its
+// stored inputs.
 #include <ATen/ATen.h>
 
 #include <algorithm>
@@ -61,7 +62,8 @@ std::string our_name(const std::string& theirs, bool weight) {
       {"ffn_res_act_quantizer", "ffn.residual"},
       {"final_layer_norm", "ffn.norm"},
   };
-  std::string name = theirs.substr(0, theirs.rfind('.'));  // without ".weight_quantizer" / ".activation_quantizer"
+  std::string name =
+      theirs.substr(0, theirs.rfind('.'));  // without ".weight_quantizer" / ".activation_quantizer"
   const auto replace = [&](const std::string& from, const std::string& to) {
     const size_t at = name.find(from);
     if (at != std::string::npos) name.replace(at, from.size(), to);
@@ -89,7 +91,8 @@ class GoldenPtq : public ::testing::TestWithParam<std::string> {
   std::string flag(const std::string& name, const std::string& otherwise) const {
     const auto& command = golden_.at("command");
     for (size_t i = 0; i < command.size(); ++i)
-      if (command[i] == name) return i + 1 < command.size() ? command[i + 1].get<std::string>() : "";
+      if (command[i] == name)
+        return i + 1 < command.size() ? command[i + 1].get<std::string>() : "";
     return otherwise;
   }
   bool has_flag(const std::string& name) const { return flag(name, "absent") != "absent"; }
@@ -135,14 +138,18 @@ class GoldenPtq : public ::testing::TestWithParam<std::string> {
   Pretrained model_;
 };
 
-// Tolerances of the golden folder's README: another summation order flips single roundings, and the flips spread.
+// Tolerances of the golden folder's README: another summation order flips single roundings, and the
+// flips spread.
 TEST_P(GoldenPtq, RepeatsTheReferenceWithinItsSpread) {
   const fs::path stream = testing::golden_folder() / "streams" / (family_ + ".safetensors");
-  const PtqData data{testing::make_source(stream, opt_ ? "calib_clm." : "eval."), testing::make_source(stream, "eval.")};
+  const PtqData data{testing::make_source(stream, opt_ ? "calib_clm." : "eval."),
+                     testing::make_source(stream, "eval.")};
   const Json result = quantize_and_evaluate(model_, data, config(), {});
   const bool six_bits = config().activations.bits == 6;
-  // The last batch's loss has near-equal minima: a flipped rounding may send the search to another one.
-  const bool golden_section = config().activations.estimator == "mse" && !config().activations.symmetric;
+  // The last batch's loss has near-equal minima: a flipped rounding may send the search to another
+  // one.
+  const bool golden_section =
+      config().activations.estimator == "mse" && !config().activations.symmetric;
 
   const double perplexity = golden_.at("metrics").at("perplexity");
   EXPECT_NEAR(result.at("quantized").at("perplexity").get<double>(), perplexity,
@@ -163,7 +170,8 @@ TEST_P(GoldenPtq, RepeatsTheReferenceWithinItsSpread) {
       EXPECT_EQ(record.at("signed"), theirs.at("signed")) << name;
     }
     if (theirs.at("per_channel").get<bool>()) {
-      const at::Tensor scales = tensors_.at("scale." + theirs.at("name").get<std::string>()).flatten();
+      const at::Tensor scales =
+          tensors_.at("scale." + theirs.at("name").get<std::string>()).flatten();
       const std::vector<double> mine = record.at("scale");
       ASSERT_EQ(static_cast<size_t>(scales.numel()), mine.size()) << name;
       for (size_t i = 0; i < mine.size(); ++i)
@@ -176,18 +184,21 @@ TEST_P(GoldenPtq, RepeatsTheReferenceWithinItsSpread) {
   }
   EXPECT_EQ(enabled, ours.size());
   if (!opt_)
-    for (const char* metric : {"max_ffn_out_inf_norm", "max_LN_out_inf_norm", "max_LN_inp_inf_norm", "avg_kurtosis"}) {
+    for (const char* metric :
+         {"max_ffn_out_inf_norm", "max_LN_out_inf_norm", "max_LN_inp_inf_norm", "avg_kurtosis"}) {
       const double expected = golden_.at("metrics").at(metric);
-      EXPECT_NEAR(result.at("quantized").at("outliers").at("reference").at(metric).get<double>(), expected,
-                  0.05 * expected)
+      EXPECT_NEAR(result.at("quantized").at("outliers").at("reference").at(metric).get<double>(),
+                  expected, 0.05 * expected)
           << metric;
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, GoldenPtq, ::testing::ValuesIn(cases()), [](const auto& info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(All, GoldenPtq, ::testing::ValuesIn(cases()),
+                         [](const auto& info) { return info.param; });
 GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(GoldenPtq);
 
-// Quantizes each activation with the reference's own grid, compares, and hands on what the reference had: one op at a time.
+// Quantizes each activation with the reference's own grid, compares, and hands on what the
+// reference had: one op at a time.
 class TeacherForcing : public TapListener {
  public:
   TeacherForcing(const Json& golden, const std::map<std::string, at::Tensor>& tensors) {
@@ -197,7 +208,8 @@ class TeacherForcing : public TapListener {
       const std::string name = our_name(q.at("name"), weight);
       Site site;
       const auto scalar = [&](double x) { return at::scalar_tensor(x, at::kFloat); };
-      site.affine = {scalar(q.at("scale")), scalar(q.at("zero_point")), q.at("int_min"), q.at("int_max"), false};
+      site.affine = {scalar(q.at("scale")), scalar(q.at("zero_point")), q.at("int_min"),
+                     q.at("int_max"), false};
       if (!weight) site.expected = tensors.at("act_row0." + q.at("name").get<std::string>());
       sites_[name] = site;
     }
@@ -214,7 +226,8 @@ class TeacherForcing : public TapListener {
     const at::Tensor ours = fake_quantize(x, site.affine);
     // A value on the border of two grid points may round either way; anything else is wrong.
     const double flips = (ours != theirs).to(at::kDouble).mean().item<double>();
-    EXPECT_LE(testing::max_difference(ours, theirs), 1.0001 * site.affine.scale.item<double>()) << tap;
+    EXPECT_LE(testing::max_difference(ours, theirs), 1.0001 * site.affine.scale.item<double>())
+        << tap;
     EXPECT_LT(flips, 1e-3) << tap;
     ++compared;
     return theirs;
@@ -241,7 +254,8 @@ TEST_P(GoldenOps, EachOpRepeatsTheReferenceOnStoredInputs) {
   const Batch all = testing::make_batch(
       read_safetensors(testing::golden_folder() / "streams" / (family_ + ".safetensors")), "eval.");
   const auto first = [](const at::Tensor& x) { return x.defined() ? x.slice(0, 0, 1) : x; };
-  const Batch batch{first(all.input_ids), first(all.attention_mask), first(all.token_type_ids), {}, {}, {}};
+  const Batch batch{
+      first(all.input_ids), first(all.attention_mask), first(all.token_type_ids), {}, {}, {}};
   TeacherForcing teacher(golden_, tensors_);
   ForwardContext context{Taps({&teacher}), DropoutStream()};
   model_.model->forward(batch, context, Want::kLogits);

@@ -42,11 +42,13 @@ Json attention_section(const Json& flags) {
       gate = {{"type", "all_heads"}};
     } else if (flags.value("attn_gate_mlp", false) || flags.value("attn_gate_mlp2", false)) {
       gate = {{"type", "mlp"}};
-      if (flags.value("attn_gate_mlp2", false)) gate["hidden_size"] = 16;  // d_head of every golden model
+      if (flags.value("attn_gate_mlp2", false))
+        gate["hidden_size"] = 16;  // d_head of every golden model
     } else {
       gate = {{"type", "linear"}, {"init", init}};
     }
-    if (type == "conditional_per_head" && gate.at("type") != "all_heads") gate["granularity"] = "per_head";
+    if (type == "conditional_per_head" && gate.at("type") != "all_heads")
+      gate["granularity"] = "per_head";
     if (flags.value("fine_tuning", false)) gate["output_scale"] = 1 / init;
   }
   return {{"softmax", softmax}, {"gate", gate}};
@@ -65,7 +67,8 @@ Pretrained make_model(const Json& hugging_face, const Json& attention, int64_t m
 Pretrained calm_model(const std::string& family, const std::string& variant) {
   const Json facts = read_json(golden_folder() / family / (variant + ".json"));
   const fs::path calm = golden_folder() / "calm";
-  std::map<std::string, at::Tensor> weights = read_safetensors(calm / (family + "_weights.safetensors"));
+  std::map<std::string, at::Tensor> weights =
+      read_safetensors(calm / (family + "_weights.safetensors"));
   const fs::path gates = calm / (family + "_" + variant + "_gates.safetensors");
   if (fs::exists(gates))
     for (const auto& [name, tensor] : read_safetensors(gates)) weights[name] = tensor;

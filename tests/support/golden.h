@@ -18,8 +18,9 @@ namespace quench::testing {
 std::filesystem::path golden_folder();
 
 // Skips the test, with a sentence, where the folder is absent.
-#define QUENCH_NEED_GOLDEN() \
-  if (quench::testing::golden_folder().empty()) GTEST_SKIP() << "the golden folder is not here (set QUENCH_GOLDEN)"
+#define QUENCH_NEED_GOLDEN()                    \
+  if (quench::testing::golden_folder().empty()) \
+  GTEST_SKIP() << "the golden folder is not here (set QUENCH_GOLDEN)"
 
 Json read_json(const std::filesystem::path& path);
 
@@ -33,7 +34,8 @@ Pretrained make_model(const Json& hugging_face, const Json& attention, int64_t m
 // A batch from tensors called `<prefix>input_ids` and so on.
 Batch make_batch(const std::map<std::string, at::Tensor>& tensors, const std::string& prefix);
 
-// A calm model of the golden folder (family "bert_s", ..., variant "vanilla", ...): what metrics/ and quant/ were run on.
+// A calm model of the golden folder (family "bert_s", ..., variant "vanilla", ...): what metrics/
+// and quant/ were run on.
 Pretrained calm_model(const std::string& family, const std::string& variant);
 
 // The samples `<prefix>input_ids` ... of a safetensors file, in order.

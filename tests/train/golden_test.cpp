@@ -1,4 +1,5 @@
-// Whole trainings of the paper's scripts: losses, rates, gradient norms, parameter groups, final weights.
+// Whole trainings of the paper's scripts: losses, rates, gradient norms, parameter groups, final
+// weights.
 #include <ATen/ATen.h>
 
 #include <algorithm>
@@ -40,8 +41,11 @@ class GoldenTraining : public ::testing::TestWithParam<const char*> {
     for (const auto& [name, tensor] : tensors_)
       if (name.starts_with("init.")) weights[name.substr(5)] = tensor;
     if (!weights.empty()) return weights;
-    const std::string variant = std::string(GetParam()).find("gate_mlp") == std::string::npos ? "vanilla" : "clip_alpha_gate_mlp";
-    for (auto& [name, value] : testing::calm_model("bert_s", variant).model->parameters.named_values())
+    const std::string variant = std::string(GetParam()).find("gate_mlp") == std::string::npos
+                                    ? "vanilla"
+                                    : "clip_alpha_gate_mlp";
+    for (auto& [name, value] :
+         testing::calm_model("bert_s", variant).model->parameters.named_values())
       weights[name] = value.clone();
     return weights;
   }
@@ -74,35 +78,49 @@ class GoldenTraining : public ::testing::TestWithParam<const char*> {
 
 TEST_P(GoldenTraining, RepeatsTheReference) {
   if (IsSkipped()) return;
-  Pretrained model = testing::make_model(facts_.at("config"), testing::attention_section(facts_.at("attention")), 64,
-                                         initial_weights());
+  Pretrained model =
+      testing::make_model(facts_.at("config"), testing::attention_section(facts_.at("attention")),
+                          64, initial_weights());
   const RunConfig config = this->config();
   TrainingSession session(config, model, at::kCPU);
   const Batch all = testing::make_batch(tensors_, "train.");
-  const int64_t batch_size = facts_.at("batch_size"), passes = config.train.gradient_accumulation_steps;
+  const int64_t batch_size = facts_.at("batch_size"),
+                passes = config.train.gradient_accumulation_steps;
   const int64_t batches = all.size() / batch_size;
   int64_t next = 0;
   const auto next_batch = [&] {
     const int64_t begin = next++ % batches * batch_size;
-    const auto pick = [&](const at::Tensor& x) { return x.defined() ? x.slice(0, begin, begin + batch_size) : x; };
-    return Batch{pick(all.input_ids), pick(all.attention_mask), pick(all.token_type_ids), pick(all.labels), {}, {}};
+    const auto pick = [&](const at::Tensor& x) {
+      return x.defined() ? x.slice(0, begin, begin + batch_size) : x;
+    };
+    return Batch{pick(all.input_ids),
+                 pick(all.attention_mask),
+                 pick(all.token_type_ids),
+                 pick(all.labels),
+                 {},
+                 {}};
   };
   for (int64_t step = 0; step < config.train.steps; ++step) {
     const StepResult result = session.step(next_batch);
     double loss = 0;
     for (int64_t i = 0; i < passes; ++i)
-      loss += facts_.at("loss_per_forward").at(static_cast<size_t>(step * passes + i)).get<double>() /
-              static_cast<double>(passes);
+      loss +=
+          facts_.at("loss_per_forward").at(static_cast<size_t>(step * passes + i)).get<double>() /
+          static_cast<double>(passes);
     EXPECT_NEAR(result.loss.item<double>(), loss, 1e-5 * loss) << step;
-    const double rate = facts_.at("lr_used_per_optimizer_step").at(static_cast<size_t>(step)).get<double>();
+    const double rate =
+        facts_.at("lr_used_per_optimizer_step").at(static_cast<size_t>(step)).get<double>();
     EXPECT_NEAR(result.learning_rate, rate, 1e-12) << step;
-    const double norm = facts_.at("grad_norm_before_clipping").at(static_cast<size_t>(step)).get<double>();
+    const double norm =
+        facts_.at("grad_norm_before_clipping").at(static_cast<size_t>(step)).get<double>();
     EXPECT_NEAR(result.gradient_norm.item<double>(), norm, 1e-4 * norm) << step;
   }
-  // AdamW divides by the gradient's own size: where that is rounding noise, steps differ by up to the rate.
+  // AdamW divides by the gradient's own size: where that is rounding noise, steps differ by up to
+  // the rate.
   double worst = 0;
   for (const auto& [name, value] : model.model->parameters.named_values()) {
-    if (name.find("key.bias") != std::string::npos || name.find("k_proj.bias") != std::string::npos) continue;
+    if (name.find("key.bias") != std::string::npos || name.find("k_proj.bias") != std::string::npos)
+      continue;
     worst = std::max(worst, testing::max_difference(value, tensors_.at("final." + name)));
   }
   EXPECT_LT(worst, 0.05 * config.optimizer.learning_rate * static_cast<double>(config.train.steps));
@@ -122,8 +140,9 @@ TEST_P(GoldenTraining, RepeatsTheReference) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, GoldenTraining,
-                         ::testing::Values("bert_vanilla", "bert_clip_alpha_gate_mlp", "bert_accum2",
-                                           "opt_vanilla_wdLN", "opt_gate_accum2_final01"),
+                         ::testing::Values("bert_vanilla", "bert_clip_alpha_gate_mlp",
+                                           "bert_accum2", "opt_vanilla_wdLN",
+                                           "opt_gate_accum2_final01"),
                          [](const auto& info) { return std::string(info.param); });
 
 }  // namespace
