@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "base/error.h"
+#include "batches/images.h"
 
 namespace quench {
 namespace {
@@ -45,6 +46,16 @@ const config::Registry<DataConfig>& data_types() {
       {"text", "text files", [] { return std::make_shared<TextData>(); }},
       {"tensors", "batches prepared elsewhere, in safetensors files",
        [] { return std::make_shared<TensorsData>(); }},
+      {"image_folder", "images, one folder a class",
+       [] { return std::make_shared<ImageFolderData>(); }},
+      {"cifar10", "CIFAR-10, binary version",
+       [] { return std::make_shared<PackedImagesData>("cifar10", cifar10); }},
+      {"cifar100", "CIFAR-100, binary version",
+       [] { return std::make_shared<PackedImagesData>("cifar100", cifar100); }},
+      {"mnist", "MNIST, Fashion-MNIST and their like",
+       [] { return std::make_shared<PackedImagesData>("mnist", mnist); }},
+      {"synthetic", "images of shapes, drawn on demand",
+       [] { return std::make_shared<SyntheticImagesData>(); }},
   }};
   return registry;
 }

@@ -22,6 +22,7 @@ void add_sweep(CLI::App& app);
 void add_forward(CLI::App& app);
 void add_tokenizer(CLI::App& app);
 void add_data(CLI::App& app);
+void add_convert(CLI::App& app);
 void add_config(CLI::App& app);
 void add_doctor(CLI::App& app);
 

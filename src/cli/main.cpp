@@ -29,7 +29,7 @@ int run(int argc, char** argv) {
   });
   for (const auto add : {quench::add_train, quench::add_eval, quench::add_ptq, quench::add_sweep,
                          quench::add_forward, quench::add_tokenizer, quench::add_data,
-                         quench::add_config, quench::add_doctor})
+                         quench::add_convert, quench::add_config, quench::add_doctor})
     add(app);
   try {
     app.parse(argc, argv);

@@ -54,6 +54,7 @@ Bert::Bert(const BertConfig& c, const AttentionConfig& attention, int64_t max_se
   const std::string at = "bert.embeddings.";
   words_ = add_embedding(parameters, at + "word_embeddings", *c.vocab_size, c.hidden_size, normal,
                          c.pad_token_id);
+  words_.sparse_gradient = true;
   positions_ = add_embedding(parameters, at + "position_embeddings", c.max_position_embeddings,
                              c.hidden_size, normal);
   token_types_ = add_embedding(parameters, at + "token_type_embeddings", c.type_vocab_size,

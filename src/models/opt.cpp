@@ -50,6 +50,7 @@ Opt::Opt(const OptConfig& c, const AttentionConfig& attention, int64_t max_seq_l
   const std::string at = "model.decoder.";
   tokens_ = add_embedding(parameters, at + "embed_tokens", *c.vocab_size, c.embedding_size(),
                           normal, c.pad_token_id);
+  tokens_.sparse_gradient = true;
   positions_ = add_embedding(parameters, at + "embed_positions",
                              c.max_position_embeddings + kPositionOffset, c.hidden_size, normal);
   if (projected()) {

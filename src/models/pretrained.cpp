@@ -2,10 +2,14 @@
 
 #include <ATen/ATen.h>
 
+#include <set>
+
 #include "base/error.h"
 #include "base/log.h"
 #include "io/atomic_file.h"
+#include "io/pickle.h"
 #include "io/safetensors.h"
+#include "models/names.h"
 
 namespace quench {
 namespace {
@@ -41,6 +45,21 @@ config::Node to_node(const Json& json, const config::Place& place) {
   return node;
 }
 
+// Hugging Face's switches that our models do not have, each with the one value that fits them.
+void check_switches(const Json& hugging_face, const std::string& file) {
+  static const Json fixed = {{"tie_word_embeddings", true},
+                             {"position_embedding_type", "absolute"},
+                             {"is_decoder", false},
+                             {"add_cross_attention", false},
+                             {"enable_bias", true},
+                             {"layer_norm_elementwise_affine", true},
+                             {"_remove_final_layer_norm", false},
+                             {"qkv_bias", true}};
+  for (const auto& [key, value] : fixed.items())
+    check(hugging_face.value(key, value) == value, file, ": ", key, ": expected ", value.dump(),
+          ", the only value that quench supports, got ", hugging_face.value(key, value).dump());
+}
+
 // The keys of Hugging Face's config.json that our model has, under its `type`.
 Json known_keys(const Json& hugging_face, const std::string& file) {
   check(hugging_face.is_object() && hugging_face.contains("model_type"), file,
@@ -50,14 +69,102 @@ Json known_keys(const Json& hugging_face, const std::string& file) {
   for (const auto& entry : model_types().entries)
     if (entry.type == type) defaults.model = entry.make();
   check(defaults.model != nullptr, file, ": model_type '", type, "' is none of bert, opt, vit");
+  check_switches(hugging_face, file);
   Json model = {{"type", type}};
   const Json known = config::write(defaults);
   for (const auto& [key, unused] : known.at("model").items())
-    if (key != "type" && hugging_face.contains(key)) model[key] = hugging_face.at(key);
+    if (key != "type" && hugging_face.contains(key) && !hugging_face.at(key).is_null())
+      model[key] = hugging_face.at(key);
   if (type == "vit" && !hugging_face.contains("num_labels"))
     model["num_labels"] =
         hugging_face.contains("id2label") ? hugging_face.at("id2label").size() : size_t{2};
   return model;
+}
+
+Json read_config(const std::string& file) {
+  try {
+    return Json::parse(read_file(file));
+  } catch (const Json::exception& error) {
+    fail(file, ": not JSON: ", error.what());
+  }
+}
+
+// The sections of a run's config that config.json holds. `gate` stands where it says nothing of
+// ours.
+Json sections(const Json& json, const std::string& file, const Json& gate) {
+  Json all = {{"model", known_keys(json, file)}};
+  if (json.contains("quench")) {
+    for (const auto& [key, value] : json.at("quench").items()) all[key] = value;
+  } else {
+    all["attention"]["gate"] = gate;
+  }
+  return all;
+}
+
+Pretrained make_model(const fs::path& folder, const config::Node& sections) {
+  Architecture architecture;
+  config::read(sections, architecture);
+  Pretrained pretrained{architecture.model, architecture.attention, architecture.max_seq_length,
+                        nullptr, folder};
+  if (architecture.model->vocabulary_or_classes() == 0)
+    throw UsageError(concat((folder / "config.json").string(), ": vocab_size is missing"));
+  if (pretrained.max_seq_length == 0)
+    pretrained.max_seq_length = architecture.model->max_positions();
+  pretrained.model = pretrained.config->build(pretrained.attention, pretrained.max_seq_length);
+  return pretrained;
+}
+
+std::map<std::string, at::Tensor> read_tensors(const fs::path& folder) {
+  for (const char* name : {"model.safetensors", "model.safetensors.index.json"})
+    if (fs::exists(folder / name)) return read_safetensors(folder / name);
+  for (const char* name : {"pytorch_model.bin", "pytorch_model.bin.index.json"})
+    if (fs::exists(folder / name)) return read_pickle(folder / name);
+  fail(folder.string(),
+       " holds neither model.safetensors nor pytorch_model.bin, nor an index of shards of either");
+}
+
+std::string listed(const std::vector<std::string>& names) {
+  std::string list;
+  for (const std::string& name : names) list += (list.empty() ? "" : ", ") + name;
+  return list;
+}
+
+// An encoder-only checkpoint lacks the whole head: it is drawn afresh, as Hugging Face does.
+void add_missing_head(Model& model, std::map<std::string, at::Tensor>& tensors) {
+  std::map<std::string, at::Tensor> head;
+  for (const auto& [name, value] : model.parameters.named_values())
+    if (!name.starts_with(model.body_prefix())) head.emplace(name, value);
+  std::vector<std::string> names;
+  for (const auto& [name, value] : head) {
+    if (tensors.contains(name)) return;
+    names.push_back(name);
+  }
+  if (names.empty()) return;
+  model.parameters.initialize(0);
+  log_warning("the checkpoint has no head; freshly drawn: " + listed(names));
+  tensors.merge(head);
+}
+
+std::vector<std::string> unexpected_names(const Model& model,
+                                          const std::map<std::string, at::Tensor>& tensors) {
+  std::set<std::string> known;
+  for (const auto& [name, value] : model.parameters.named_values()) known.insert(name);
+  std::vector<std::string> unexpected;
+  for (const auto& [name, value] : tensors)
+    if (!known.contains(name)) unexpected.push_back(name);
+  return unexpected;
+}
+
+void load_tensors(Model& model, std::map<std::string, at::Tensor> tensors, bool allow_partial) {
+  const auto unexpected = unexpected_names(model, tensors);
+  check(unexpected.size() < tensors.size(),
+        "no tensor of the checkpoint belongs to the model; is model_type right?");
+  if (allow_partial) model.parameters.initialize(0);
+  add_missing_head(model, tensors);
+  const auto missing = load_values(model.parameters, tensors, {}, allow_partial);
+  if (!missing.empty()) log_warning("not in the checkpoint, freshly drawn: " + listed(missing));
+  if (!unexpected.empty()) log_warning("not in the model, ignored: " + listed(unexpected));
+  model.parameters.to(at::kCPU, at::kFloat);
 }
 
 }  // namespace
@@ -80,40 +187,36 @@ fs::path model_folder(const std::string& model) {
 
 Pretrained load_architecture(const fs::path& folder) {
   const std::string file = (folder / "config.json").string();
-  Json json;
-  try {
-    json = Json::parse(read_file(file));
-  } catch (const Json::exception& error) {
-    fail(file, ": not JSON: ", error.what());
-  }
-  Json all = {{"model", known_keys(json, file)}};
-  if (json.contains("quench"))
-    for (const auto& [key, value] : json.at("quench").items()) all[key] = value;
-  Architecture architecture;
-  config::read(to_node(all, {file, 0}), architecture);
-  Pretrained pretrained{architecture.model, architecture.attention, architecture.max_seq_length,
-                        nullptr, folder};
-  check(architecture.model->vocabulary_or_classes() > 0, file, ": vocab_size is missing");
-  if (pretrained.max_seq_length == 0)
-    pretrained.max_seq_length = architecture.model->max_positions();
-  pretrained.model = pretrained.config->build(pretrained.attention, pretrained.max_seq_length);
-  return pretrained;
+  return make_model(folder,
+                    to_node(sections(read_config(file), file, {{"type", "none"}}), {file, 0}));
 }
 
-Pretrained load_pretrained(const std::string& model, bool allow_partial) {
-  Pretrained pretrained = load_architecture(model_folder(model));
+Pretrained load_pretrained(const std::string& model, bool allow_partial,
+                           const std::vector<std::string>& assignments) {
+  const fs::path folder = model_folder(model);
+  const std::string file = (folder / "config.json").string();
+  const Json json = read_config(file);
+  const std::string type = known_keys(json, file).at("type");
+  const std::map<std::string, at::Tensor> tensors = read_tensors(folder);
   try {
-    Model& loaded = *pretrained.model;
-    if (allow_partial) loaded.parameters.initialize(0);
-    const auto missing = load_values(loaded.parameters, read_safetensors(pretrained.folder),
-                                     loaded.aliases(), allow_partial);
-    for (const std::string& name : missing)
-      log_warning(concat(name, " is not in the checkpoint: freshly drawn"));
-    loaded.parameters.to(at::kCPU, at::kFloat);
+    OurNames ours = our_names(type, tensors);
+    const Json gate = gate_section(ours.tensors);
+    config::Node node = to_node(sections(json, file, gate), {file, 0});
+    for (const std::string& assignment : assignments) config::set(node, assignment);
+    Pretrained pretrained = make_model(folder, node);
+    if (!ours.unused.empty()) log_info("not used: " + listed(ours.unused));
+    if (!json.contains("quench") && gate.at("type") != "none")
+      log_info(concat(
+          "gates recognised by their parameters: ", gate.dump(),
+          "; what leaves no trace there (clipping, "
+          "granularity, output_scale) is taken from `quench convert --set`, or the default"));
+    load_tensors(*pretrained.model, std::move(ours.tensors), allow_partial);
+    return pretrained;
+  } catch (const UsageError&) {
+    throw;  // names its file already
   } catch (const Error& error) {
-    fail(pretrained.folder.string(), ": ", error.what());
+    fail(folder.string(), ": ", error.what());
   }
-  return pretrained;
 }
 
 void save_pretrained(const fs::path& folder, const Pretrained& pretrained) {

@@ -22,8 +22,13 @@ struct Pretrained {
 // folder. Throws UsageError.
 std::filesystem::path model_folder(const std::string& model);
 
-// Reads MODEL in float32 on the CPU. Throws Error.
-Pretrained load_pretrained(const std::string& model, bool allow_partial = false);
+// Reads MODEL in float32 on the CPU, from model.safetensors or pytorch_model.bin (or their shards),
+// in any of the namings of models/names.h. A head that is missing as a whole is drawn afresh, with
+// a warning; any other missing or unexpected tensor is an error unless `allow_partial`.
+// `assignments` (KEY=VALUE, as for --set) say what a config.json that is not ours cannot:
+// attention.softmax, max_seq_length. Gates are recognised by their parameters. Throws Error.
+Pretrained load_pretrained(const std::string& model, bool allow_partial = false,
+                           const std::vector<std::string>& assignments = {});
 
 // Only config.json, with freshly allocated parameters.
 Pretrained load_architecture(const std::filesystem::path& folder);

@@ -177,9 +177,9 @@ Json VitConfig::hugging_face() const {
 
 void VitConfig::fit(int64_t classes) {
   if (!num_labels) num_labels = classes;
-  if (*num_labels < classes)
+  if (*num_labels != classes)
     throw UsageError(
-        concat("model.num_labels: expected at least the data's ", classes, ", got ", *num_labels));
+        concat("model.num_labels: expected the data's ", classes, ", got ", *num_labels));
 }
 
 }  // namespace quench

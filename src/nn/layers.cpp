@@ -27,7 +27,8 @@ LayerNorm add_layer_norm(Parameters& parameters, const std::string& name, int64_
 }
 
 at::Tensor Embedding::operator()(const at::Tensor& ids, const Taps& taps) const {
-  return at::embedding(tapped(*weight, taps), ids, padding_row);
+  return at::embedding(tapped(*weight, taps), ids, padding_row, /*scale_grad_by_freq=*/false,
+                       sparse_gradient);
 }
 
 Embedding add_embedding(Parameters& parameters, const std::string& name, int64_t rows, int64_t size,

@@ -44,10 +44,9 @@ void chunk(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor&
 struct LinearCrossEntropy : torch::autograd::Function<LinearCrossEntropy> {
   static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& hidden,
                             const at::Tensor& weight, const std::optional<at::Tensor>& bias,
-                            const at::Tensor& labels) {
+                            const at::Tensor& labels, bool train) {
     const at::Tensor offset = bias.value_or(at::Tensor());
     const at::Tensor count = (labels != -100).sum().clamp_min(1);
-    const bool train = hidden.requires_grad() || weight.requires_grad();
     Gradients gradients;
     if (train) {
       gradients.hidden = at::empty_like(hidden);
@@ -62,19 +61,26 @@ struct LinearCrossEntropy : torch::autograd::Function<LinearCrossEntropy> {
             begin, total, train ? &gradients : nullptr);
     }
     if (train && !gradients.weight.defined()) gradients.weight = at::zeros_like(weight);
-    if (train) ctx->save_for_backward({gradients.hidden, gradients.weight, gradients.bias});
+    if (train) {
+      ctx->saved_data["hidden"] = gradients.hidden;
+      ctx->saved_data["weight"] = gradients.weight;
+      ctx->saved_data["bias"] = gradients.bias;
+    }
     return total / count;
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
                                                  torch::autograd::variable_list grads) {
-    torch::autograd::variable_list saved = ctx->get_saved_variables();
     const at::Tensor& scale = grads[0];
     const bool unscaled = scale.is_cpu() && scale.item<double>() == 1;
-    if (!unscaled)
-      for (at::Tensor& gradient : saved)
-        if (gradient.defined()) gradient = gradient * scale.to(gradient.scalar_type());
-    return {saved[0], saved[1], saved[2], at::Tensor()};
+    // Moved out, so that autograd owns the only reference and adds the embedding's gradient to it in place.
+    const auto take = [&](const char* name) {
+      at::Tensor gradient = std::move(ctx->saved_data[name]).toTensor();
+      ctx->saved_data.erase(name);
+      return unscaled || !gradient.defined() ? gradient
+                                             : gradient.mul_(scale.to(gradient.scalar_type()));
+    };
+    return {take("hidden"), take("weight"), take("bias"), at::Tensor(), at::Tensor()};
   }
 };
 
@@ -82,8 +88,10 @@ struct LinearCrossEntropy : torch::autograd::Function<LinearCrossEntropy> {
 
 at::Tensor linear_cross_entropy(const at::Tensor& hidden, const at::Tensor& weight,
                                 const at::Tensor& bias, const at::Tensor& labels) {
-  return LinearCrossEntropy::apply(hidden, weight,
-                                   bias.defined() ? std::optional(bias) : std::nullopt, labels);
+  const bool train =
+      at::GradMode::is_enabled() && (hidden.requires_grad() || weight.requires_grad());
+  return LinearCrossEntropy::apply(
+      hidden, weight, bias.defined() ? std::optional(bias) : std::nullopt, labels, train);
 }
 
 }  // namespace quench

@@ -1,0 +1,230 @@
+#include "batches/images.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <iterator>
+#include <mutex>
+#include <set>
+#include <thread>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "data/image/batcher.h"
+#include "data/image/mix.h"
+
+namespace quench {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Names every unreadable picture, once, where the batcher replaces it.
+class ReportedSource : public ImageSource {
+ public:
+  explicit ReportedSource(ImageSourcePtr source) : source_(std::move(source)) {}
+
+  int64_t size() const override { return source_->size(); }
+  int64_t label(int64_t index) const override { return source_->label(index); }
+  const std::vector<std::string>& class_names() const override { return source_->class_names(); }
+
+  Image load(int64_t index) const override {
+    try {
+      return source_->load(index);
+    } catch (const Error& error) {
+      std::lock_guard lock(mutex_);
+      if (unreadable_.insert(index).second)
+        log_warning(concat(error.what(), "; the next readable image takes its place (",
+                           unreadable_.size(), " unreadable so far)"));
+      throw;
+    }
+  }
+
+ private:
+  ImageSourcePtr source_;
+  mutable std::mutex mutex_;
+  mutable std::set<int64_t> unreadable_;
+};
+
+template <class T>
+at::Tensor to_tensor(std::vector<T> values, at::IntArrayRef sizes) {
+  const auto owner = std::make_shared<std::vector<T>>(std::move(values));
+  return at::from_blob(
+      owner->data(), sizes, [owner](void*) {}, at::dtype(c10::CppTypeToScalarType<T>::value));
+}
+
+class ImageBatchSource : public BatchSource {
+ public:
+  ImageBatchSource(const ImageSourcePtr& source, const ImageInput& input)
+      : samples_(source->size()),
+        classes_(source->classes()),
+        options_(input.images),
+        batcher_(source, input.images,
+                 static_cast<int>(input.threads.value_or(std::thread::hardware_concurrency())),
+                 input.on_error == "skip" ? OnError::kSkip : OnError::kFail) {}
+
+  int64_t samples() const override { return samples_; }
+
+  Batch batch(const BatchRequest& request) const override {
+    const auto size = static_cast<int64_t>(request.samples.size());
+    ImageBatch made = request.training ? batcher_.training_batch(key(request), request.samples)
+                                       : batcher_.evaluation_batch(request.samples);
+    Batch batch;
+    batch.pixel_values = to_tensor(std::move(made.pixel_values),
+                                   {size, 3, options_.image_size, options_.image_size});
+    const bool soft = mixes(options_) || options_.label_smoothing > 0;
+    batch.labels = request.training && soft ? to_tensor(std::move(made.targets), {size, classes_})
+                                            : to_tensor(std::move(made.labels), {size});
+    return batch;
+  }
+
+ private:
+  // The position in the whole stream serves as that in the step's batch: within a step they differ
+  // by a constant, which is even if the batch is.
+  BatchKey key(const BatchRequest& request) const {
+    if (mixes(options_) && request.samples.size() % 2 != 0)
+      throw UsageError(concat("train.batch_size: expected an even number, since data.images.",
+                              options_.mixup_alpha > 0 ? "mixup_alpha" : "cutmix_alpha",
+                              " > 0 mixes pairs of images, got ", request.samples.size()));
+    return {request.seed, static_cast<uint64_t>(request.step), request.positions.front()};
+  }
+
+  int64_t samples_;
+  int64_t classes_;
+  ImageOptions options_;
+  ImageBatcher batcher_;
+};
+
+std::string existing_folder(const char* key, const std::string& path) {
+  const std::string folder = expand_variables(path);
+  if (!fs::is_directory(folder))
+    throw UsageError(concat("data.", key, ": folder '", path, "' does not exist"));
+  return folder;
+}
+
+std::set<std::string> class_folders(const std::string& folder) {
+  std::set<std::string> names;
+  for (const auto& entry : fs::directory_iterator(folder))
+    if (entry.is_directory()) names.insert(entry.path().filename().string());
+  return names;
+}
+
+}  // namespace
+
+void describe(config::Fields& f, ImageOptions& o) {
+  using namespace config;
+  f("image_size", o.image_size, "pixels a side of what the model gets: the model's image_size",
+    between(1, 16384));
+  f("mean", o.mean, "is subtracted from red, green and blue, which lie in [0, 1]", between(0, 1));
+  f("std", o.std, "divides them", greater_than(0));
+  f("crop_pct", o.crop_pct, "share of the shorter side that evaluation keeps", between(0.051, 1));
+  f("interpolation", o.interpolation, "of evaluation", one_of({"bicubic", "bilinear"}));
+  f("train_interpolation", o.train_interpolation, "of training",
+    one_of({"random", "bicubic", "bilinear"}));
+  f("crop_scale", o.crop_scale, "least and largest share of the image that a training crop keeps",
+    between(0, 1));
+  f("crop_ratio", o.crop_ratio, "least and largest width / height of a training crop",
+    greater_than(0));
+  f("flip_probability", o.flip_probability, "of a horizontal flip", between(0, 1));
+  f("randaugment_ops", o.randaugment_ops, "operations of RandAugment; 0: off", at_least(0));
+  f("randaugment_magnitude", o.randaugment_magnitude, "mean strength of an operation",
+    between(0, 10));
+  f("randaugment_std", o.randaugment_std, "standard deviation of the strength", at_least(0));
+  f("color_jitter", o.color_jitter, "strength of the color jitter, where RandAugment is off",
+    at_least(0));
+  f("erase_probability", o.erase_probability, "of a rectangle that becomes noise", between(0, 1));
+  f("mixup_alpha", o.mixup_alpha, "Mixup blends pairs by a share from Beta(alpha, alpha); 0: off",
+    at_least(0));
+  f("cutmix_alpha", o.cutmix_alpha,
+    "CutMix swaps a rectangle of such a share; 0: off; both on: one of them a batch", at_least(0));
+  f("label_smoothing", o.label_smoothing, "share of a label that all classes get", between(0, 1));
+  f.require(o.mean.size() == 3, "mean", "expected three numbers");
+  f.require(o.std.size() == 3, "std", "expected three numbers");
+  const auto range = [](const std::vector<double>& x) {
+    return x.size() == 2 && x[0] > 0 && x[0] <= x[1];
+  };
+  f.require(range(o.crop_scale), "crop_scale", "expected two numbers, 0 < least <= largest");
+  f.require(range(o.crop_ratio), "crop_ratio", "expected two numbers, 0 < least <= largest");
+}
+
+void ImageInput::describe(config::Fields& f) {
+  f.section("images", images, "how an image becomes the model's input");
+  f("on_error", on_error, "an unreadable image ends the run, or is named and left out",
+    config::one_of({"fail", "skip"}));
+  f("threads", threads, "threads that make images; default: one a core", config::at_least(1));
+}
+
+OpenedData ImageInput::open(ImageSourcePtr source, const DataContext& context) const {
+  if (context.task != "classification")
+    throw UsageError(concat("task.objective: images are for classification, got ", context.task));
+  if (on_error == "skip") source = std::make_shared<ReportedSource>(std::move(source));
+  return {std::make_shared<ImageBatchSource>(source, *this), nullptr, 0, source->classes()};
+}
+
+void ImageFolderData::describe(config::Fields& f) {
+  f("train", train, "folder with one folder a class, .jpg, .jpeg and .png files in them");
+  f("validation", validation, "the same with the same classes; default: a share of `train`");
+  f("hold_out", hold_out, "without `validation`, one image of so many is held out of `train`",
+    config::at_least(2));
+  input.describe(f);
+  f.require(!train.empty() || !validation.empty(), "train", "expected a folder, got none");
+}
+
+void ImageFolderData::validate() const {
+  std::set<std::string> classes, others;
+  if (!train.empty()) classes = class_folders(existing_folder("train", train));
+  if (!validation.empty()) others = class_folders(existing_folder("validation", validation));
+  if (train.empty() || validation.empty()) return;
+  std::vector<std::string> differ;
+  std::set_symmetric_difference(classes.begin(), classes.end(), others.begin(), others.end(),
+                                std::back_inserter(differ));
+  if (!differ.empty())
+    throw UsageError(concat("data: expected the same classes in '", train, "' and '", validation,
+                            "', but '", differ[0], "' is only in the ",
+                            classes.count(differ[0]) ? "first" : "second"));
+}
+
+OpenedData ImageFolderData::open(Subset subset, const DataContext& context) const {
+  const bool training = subset == Subset::kTrain;
+  if (training && train.empty()) throw UsageError("data.train: expected a folder, got none");
+  if (!training && !validation.empty())
+    return input.open(image_folder(expand_variables(validation)), context);
+  ImageSourcePtr source = image_folder(expand_variables(train));
+  if (validation.empty())
+    source = quench::hold_out(source, hold_out, training ? Split::kTrain : Split::kValidation);
+  return input.open(source, context);
+}
+
+void PackedImagesData::describe(config::Fields& f) {
+  f("path", path, "folder of the data set's files");
+  input.describe(f);
+  f.require(!path.empty(), "path", "expected a folder, got none");
+}
+
+void PackedImagesData::validate() const { existing_folder("path", path); }
+
+OpenedData PackedImagesData::open(Subset subset, const DataContext& context) const {
+  return input.open(read_(expand_variables(path), subset == Subset::kTrain), context);
+}
+
+void SyntheticImagesData::describe(config::Fields& f) {
+  using namespace config;
+  f("samples", samples, "training images", at_least(1));
+  f("validation_samples", validation_samples, "validation images", at_least(1));
+  f("classes", classes, "shapes; beyond ten, in several colors", between(2, kMaxSyntheticClasses));
+  f("seed", seed, "of the images", at_least(0));
+  input.describe(f);
+  f.require(input.images.image_size >= 8, "images.image_size",
+            concat("expected at least 8, got ", input.images.image_size));
+}
+
+OpenedData SyntheticImagesData::open(Subset subset, const DataContext& context) const {
+  const bool training = subset == Subset::kTrain;
+  // ~seed is no seed that a training set can have.
+  const auto key = static_cast<uint64_t>(training ? seed : ~seed);
+  return input.open(synthetic_images(training ? samples : validation_samples, classes,
+                                     static_cast<int>(input.images.image_size), key),
+                    context);
+}
+
+}  // namespace quench

@@ -1,0 +1,93 @@
+#include "base/error.h"
+#include "base/log.h"
+#include "cli/commands.h"
+#include "io/atomic_file.h"
+
+namespace quench {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Options {
+  std::string model, output;
+  std::vector<std::string> assignments;
+  int64_t max_seq_length = 0;
+  bool allow_partial = false;
+};
+
+// Tokenizers, image preprocessing and generation settings: whatever a Hugging Face folder holds
+// beside its model.
+constexpr const char* kCompanions[] = {"tokenizer.json",
+                                       "tokenizer_config.json",
+                                       "special_tokens_map.json",
+                                       "added_tokens.json",
+                                       "vocab.txt",
+                                       "vocab.json",
+                                       "merges.txt",
+                                       "tokenizer.model",
+                                       "spiece.model",
+                                       "preprocessor_config.json",
+                                       "generation_config.json"};
+
+void copy_companions(const fs::path& from, const fs::path& to) {
+  for (const char* name : kCompanions)
+    if (fs::exists(from / name)) write_file_atomically(to / name, read_file(from / name));
+}
+
+// Our models know how many classes there are, not what they are called.
+void copy_labels(const fs::path& from, const fs::path& to) {
+  const Json source = Json::parse(read_file(from / "config.json"));
+  Json written = Json::parse(read_file(to / "config.json"));
+  if (!written.contains("id2label") || !source.contains("id2label") || !source.contains("label2id"))
+    return;
+  if (source.at("id2label").size() != written.at("id2label").size()) return;
+  written["id2label"] = source.at("id2label");
+  written["label2id"] = source.at("label2id");
+  write_file_atomically(to / "config.json", written.dump(2) + "\n");
+}
+
+void convert(const Options& options) {
+  if (fs::exists(options.output))
+    throw UsageError(concat("--output ", options.output, " exists already: choose a new folder"));
+  std::vector<std::string> assignments = options.assignments;
+  if (options.max_seq_length)
+    assignments.push_back(concat("max_seq_length=", options.max_seq_length));
+  const Pretrained pretrained = load_pretrained(options.model, options.allow_partial, assignments);
+  AtomicFolder folder(options.output);
+  save_pretrained(folder.path(), pretrained);
+  copy_labels(pretrained.folder, folder.path());
+  copy_companions(pretrained.folder, folder.path());
+  folder.commit();
+  log_info(concat(options.output, ": ", pretrained.config->type(), ", ",
+                  pretrained.model->parameters.count(), " parameters"));
+}
+
+}  // namespace
+
+void add_convert(CLI::App& app) {
+  const auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("convert",
+                                         "read a checkpoint of Hugging Face or of the paper's "
+                                         "code, write one of ours (float32 safetensors)");
+  command
+      ->add_option("MODEL", options->model,
+                   "folder with config.json and model.safetensors or pytorch_model.bin")
+      ->required();
+  command->add_option("--output", options->output, "folder to write")->required();
+  command
+      ->add_option("--set", options->assignments,
+                   "KEY=VALUE: what the checkpoint does not say, as "
+                   "attention.softmax.type=clipped; repeatable")
+      ->allow_extra_args(false);
+  command
+      ->add_option(
+          "--max-seq-length", options->max_seq_length,
+          "length that attention.softmax.alpha refers to; default: the positions of the model")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
+  command->add_flag(
+      "--allow-partial", options->allow_partial,
+      "draw missing parameters afresh and ignore tensors that the model does not have");
+  command->callback([options] { convert(*options); });
+}
+
+}  // namespace quench

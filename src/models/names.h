@@ -1,0 +1,28 @@
+// Checkpoints name the same tensors in several ways: with or without the model's prefix, before or
+// after a renaming in transformers, with tied weights written out or not. Our parameters have the
+// names that transformers writes to disk; this makes those of all others.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+
+namespace quench {
+
+struct OurNames {
+  std::map<std::string, at::Tensor> tensors;
+  std::vector<std::string> unused;  // of parts that our models lack (pooler, next-sentence head)
+};
+
+// Throws Error when two tensors come to one name, or tied weights differ.
+OurNames our_names(const std::string& model_type, const std::map<std::string, at::Tensor>& tensors);
+
+// The `attention.gate` section that the gate parameters (SPEC 2) imply. What they do not show is
+// left out: whether a conditional gate is per token or per head, and the scale of its output.
+Json gate_section(const std::map<std::string, at::Tensor>& tensors);
+
+}  // namespace quench

@@ -1,0 +1,121 @@
+// Usage, configs, and what is said of their mistakes.
+#include "tests/cli/cli_test.h"
+
+namespace quench {
+namespace {
+
+class CliConfig : public CliTest {
+ protected:
+  // `quench train tiny.yaml more...` is refused, says `expected` and creates nothing.
+  void expect_refused(const std::vector<std::string>& more,
+                      const std::vector<std::string>& expected) {
+    std::vector<std::string> arguments = {"train", "tiny.yaml", "--output", "run"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const Outcome outcome = quench(arguments);
+    EXPECT_EQ(outcome.status, 2) << outcome.err;
+    EXPECT_EQ(outcome.out, "");
+    for (const std::string& part : expected)
+      EXPECT_NE(outcome.err.find(part), std::string::npos) << part << "\n" << outcome.err;
+    EXPECT_FALSE(exists("run"));
+    EXPECT_FALSE(exists("runs"));
+    EXPECT_FALSE(exists("cache"));
+  }
+};
+
+TEST_F(CliConfig, UsageErrorsEndWithStatus2) {
+  EXPECT_EQ(quench({}).status, 2);
+  EXPECT_EQ(quench({"trian"}).status, 2);
+  EXPECT_EQ(quench({"train"}).status, 2);
+  EXPECT_EQ(quench({"train", "tiny.yaml", "--no-such-flag"}).status, 2);
+  EXPECT_EQ(quench({"forward", "run", "--inputs", "a", "--output", "b", "--dtype", "int8"}).status,
+            2);
+  const Outcome no_file = quench({"train", "no-such.yaml"});
+  EXPECT_EQ(no_file.status, 2);
+  EXPECT_NE(no_file.err.find("no-such.yaml"), std::string::npos) << no_file.err;
+  const Outcome no_model = quench({"eval", "no-such-run"});
+  EXPECT_EQ(no_model.status, 2);
+  EXPECT_NE(no_model.err.find("'no-such-run' is no MODEL"), std::string::npos) << no_model.err;
+  EXPECT_FALSE(exists("runs"));
+}
+
+TEST_F(CliConfig, HelpAndVersionGoToStdout) {
+  EXPECT_NE(done({"--help"}).find("train"), std::string::npos);
+  EXPECT_NE(done({"train", "--help"}).find("--resume"), std::string::npos);
+  EXPECT_EQ(done({"--version"}).substr(0, 7), "quench ");
+  EXPECT_TRUE(Json::parse(done({"doctor", "--json"})).contains("libtorch"));
+}
+
+TEST_F(CliConfig, AnUnknownKeyIsNamedWithItsPlaceAndItsNeighbour) {
+  folder_.write("tiny.yaml", "model:\n  type: bert\n  hiden_size: 16\n" + kRest);
+  expect_refused({}, {"tiny.yaml:3", "model.hiden_size", "'hidden_size'"});
+}
+
+TEST_F(CliConfig, AnUnknownKeyOfAnAssignmentToo) {
+  expect_refused({"--set", "train.stepz=3"}, {"--set", "train.stepz", "'steps'"});
+}
+
+TEST_F(CliConfig, HeadsMustDivideTheHiddenSize) {
+  expect_refused({"--set", "model.num_attention_heads=3"},
+                 {"model.num_attention_heads", "hidden_size"});
+}
+
+TEST_F(CliConfig, ARateMustBePositive) {
+  expect_refused({"--set", "optimizer.learning_rate=-0.1"},
+                 {"optimizer.learning_rate", "expected a number > 0, got -0.1"});
+}
+
+TEST_F(CliConfig, ATypeMustBeKnown) {
+  expect_refused({"--set", "attention.softmax.type=cliped"},
+                 {"attention.softmax.type", "clipped", "softmax"});
+  expect_refused({"--set", "model.type=gpt"}, {"model.type", "bert", "opt", "vit"});
+}
+
+TEST_F(CliConfig, DataFilesMustExist) {
+  expect_refused({"--set", "data.train=elsewhere.safetensors"},
+                 {"'elsewhere.safetensors' does not exist"});
+}
+
+TEST_F(CliConfig, ModelAndDataMustBeGiven) {
+  folder_.write("tiny.yaml", kRest);
+  expect_refused({}, {"tiny.yaml: model: expected a section"});
+  folder_.write("tiny.yaml", kModel);
+  expect_refused({}, {"tiny.yaml: data: expected a section"});
+}
+
+TEST_F(CliConfig, SequencesMustFitTheModel) {
+  expect_refused({"--set", "model.max_position_embeddings=4"},
+                 {"max_seq_length", "4 positions, got 8"});
+}
+
+TEST_F(CliConfig, BrokenYamlIsNamedWithItsLine) {
+  folder_.write("tiny.yaml", "model: {type: bert\ndata: 3\n");
+  expect_refused({}, {"tiny.yaml:2"});
+}
+
+TEST_F(CliConfig, ShowPrintsWhatCheckAcceptsAndShowRepeats) {
+  folder_.write("small.yaml",
+                "extends: tiny.yaml\nmodel: {hidden_size: 32}\nattention: {softmax: {type: "
+                "clipped, alpha: 4}}\n");
+  const std::string shown = done({"config", "show", "small.yaml", "--set", "train.seed=5"});
+  folder_.write("resolved.yaml", shown);
+  EXPECT_EQ(done({"config", "check", "resolved.yaml"}), "resolved.yaml: valid\n");
+  EXPECT_EQ(done({"config", "show", "resolved.yaml"}), shown);
+
+  const Json resolved = Json::parse(done({"config", "show", "resolved.yaml", "--json"}));
+  EXPECT_EQ(resolved.at("model").at("hidden_size"), 32);
+  EXPECT_EQ(resolved.at("model").at("intermediate_size"), 32);
+  EXPECT_EQ(resolved.at("attention").at("softmax").at("alpha"), 4);
+  EXPECT_EQ(resolved.at("train").at("seed"), 5);
+  EXPECT_FALSE(exists("cache"));
+  EXPECT_EQ(quench({"config", "check", "small.yaml", "--set", "train.steps=0"}).status, 2);
+}
+
+TEST_F(CliConfig, SchemaIsJson) {
+  const Json schema = Json::parse(done({"config", "schema"}));
+  for (const char* section : {"model", "attention", "data", "tokenizer", "task", "optimizer",
+                              "schedule", "train", "precision", "eval", "ptq", "output"})
+    EXPECT_TRUE(schema.at("properties").contains(section)) << section;
+}
+
+}  // namespace
+}  // namespace quench

@@ -1,0 +1,220 @@
+// What takes a MODEL: forward, eval, ptq.
+#include <cmath>
+#include <set>
+
+#include "tests/cli/cli_test.h"
+
+namespace quench {
+namespace {
+
+class CliModel : public CliTest {
+ protected:
+  CliModel() { done({"train", "tiny.yaml", "--output", "run"}); }
+
+  std::map<std::string, at::Tensor> forward(const std::vector<std::string>& more,
+                                            const std::string& model = "run") {
+    std::vector<std::string> arguments = {
+        "forward", model, "--inputs", "validation.safetensors", "--output", "out.safetensors"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    EXPECT_EQ(done(arguments), "");
+    return read_safetensors(folder_ / "out.safetensors");
+  }
+  static std::set<std::string> keys(const Json& json) {
+    std::set<std::string> keys;
+    for (const auto& [key, unused] : json.items()) keys.insert(key);
+    return keys;
+  }
+  static void expect_evaluation(const Json& json, const std::string& metric) {
+    std::set<std::string> expected = {"loss", metric, "samples", "tokens", "outliers"};
+    if (metric == "accuracy") expected.insert("top5_accuracy");
+    EXPECT_EQ(keys(json), expected);
+    for (const char* key : {"max_inf_norm", "avg_kurtosis", "max_kurtosis"})
+      EXPECT_GT(json.at("outliers").at(key).get<double>(), 0) << key;
+    EXPECT_TRUE(json.at("outliers").at("taps").at("layers.1.ffn.output").contains("kurtosis"));
+    EXPECT_TRUE(json.at("outliers").at("reference").contains("avg_kurtosis"));
+  }
+};
+
+TEST_F(CliModel, ForwardWritesEverythingThatItComputes) {
+  const auto out = forward({"--dtype", "float64", "--gradients"});
+  const auto weights = read_safetensors(folder_ / newest("run") + "/model.safetensors");
+  std::set<std::string> expected = {"logits",           "loss",
+                                    "hidden_states.0",  "hidden_states.1",
+                                    "hidden_states.2",  "attention_probs.0",
+                                    "attention_probs.1"};
+  for (const auto& [name, value] : weights) expected.insert("grad." + name);
+  std::set<std::string> names;
+  for (const auto& [name, tensor] : out) {
+    names.insert(name);
+    EXPECT_EQ(tensor.scalar_type(), at::kDouble) << name;
+  }
+  EXPECT_EQ(names, expected);
+  for (const auto& [name, value] : weights)
+    EXPECT_EQ(out.at("grad." + name).sizes(), value.sizes()) << name;
+  EXPECT_EQ(out.at("hidden_states.2").sizes(), at::IntArrayRef({6, kLength, 16}));
+  EXPECT_EQ(out.at("attention_probs.1").sizes(), at::IntArrayRef({6, 2, kLength, kLength}));
+  EXPECT_TRUE(
+      at::allclose(out.at("attention_probs.0").sum(-1), at::ones({6, 2, kLength}, at::kDouble)));
+}
+
+TEST_F(CliModel, ForwardsLossAndGradientsBelongToItsLogits) {
+  const auto out = forward({"--dtype", "float64", "--gradients"});
+  const at::Tensor logits = out.at("logits").flatten(0, 1);
+  const at::Tensor labels =
+      read_safetensors(folder_ / "validation.safetensors").at("labels").flatten();
+  const at::Tensor loss = at::cross_entropy_loss(logits, labels);
+  EXPECT_NEAR(out.at("loss").item<double>(), loss.item<double>(), 1e-12);
+  const at::Tensor where = (labels != -100).nonzero().squeeze(1);
+  const at::Tensor error = at::softmax(logits.index_select(0, where), 1) -
+                           at::one_hot(labels.index_select(0, where), kVocabulary);
+  EXPECT_TRUE(at::allclose(out.at("grad.cls.predictions.bias"), error.mean(0), 1e-9, 1e-12));
+}
+
+TEST_F(CliModel, ForwardTakesACheckpointAndFloat32) {
+  const auto wide = forward({"--dtype", "float64"}), narrow = forward({}, newest("run"));
+  EXPECT_EQ(narrow.at("logits").scalar_type(), at::kFloat);
+  EXPECT_EQ(narrow.size(), wide.size());
+  EXPECT_TRUE(at::allclose(narrow.at("logits").to(at::kDouble), wide.at("logits"), 0, 1e-5));
+}
+
+TEST_F(CliModel, ForwardRefusesInputsThatDoNotFit) {
+  const auto refusal = [&](const std::vector<std::pair<std::string, at::Tensor>>& tensors) {
+    write_safetensors(folder_ / "in.safetensors", tensors);
+    const Outcome outcome =
+        quench({"forward", "run", "--inputs", "in.safetensors", "--output", "none", "--gradients"});
+    EXPECT_EQ(outcome.status, 1);
+    EXPECT_FALSE(exists("none"));
+    return outcome.err;
+  };
+  const at::Tensor ids = at::zeros({1, 4}, at::kLong);
+  EXPECT_NE(refusal({{"input_ids", ids}}).find("--gradients needs labels"), std::string::npos);
+  EXPECT_NE(refusal({{"labels", ids}}).find("expected either input_ids or pixel_values"),
+            std::string::npos);
+  EXPECT_NE(refusal({{"input_ids", ids}, {"label", ids}}).find("unexpected tensor 'label'"),
+            std::string::npos);
+}
+
+TEST_F(CliModel, EvalMeasuresWhatTrainingMeasuredAtItsEnd) {
+  const Json result = Json::parse(done({"eval", "run", "--json"}));
+  EXPECT_EQ(result, json("run/eval.json"));
+  expect_evaluation(result, "perplexity");
+  EXPECT_EQ(result.at("samples"), 6);
+  EXPECT_NEAR(result.at("perplexity").get<double>(), std::exp(result.at("loss").get<double>()),
+              1e-9);
+}
+
+TEST_F(CliModel, EvalTakesAFileOfBatches) {
+  // One batch: the loss is the mean over its labels, as forward's is.
+  const std::string checkpoint = newest("run");
+  EXPECT_EQ(done({"eval", checkpoint, "--data", "validation.safetensors", "--batch-size", "6",
+                  "--output", "eval.json", "--set", "device=cpu"})
+                    .find("perplexity") == std::string::npos,
+            false);
+  EXPECT_NEAR(json("eval.json").at("loss").get<double>(), forward({}).at("loss").item<double>(),
+              1e-5);
+}
+
+TEST_F(CliModel, EvalNeedsData) {
+  std::filesystem::rename(folder_ / newest("run"), folder_ / "alone");
+  const Outcome outcome = quench({"eval", "alone"});
+  EXPECT_EQ(outcome.status, 2);
+  EXPECT_NE(outcome.err.find("--data"), std::string::npos) << outcome.err;
+  EXPECT_EQ(quench({"eval", "alone", "--data", "validation.safetensors"}).status, 0);
+}
+
+TEST_F(CliModel, PtqWritesItsResultIntoTheRun) {
+  EXPECT_NE(done({"ptq", "run"}).find("w8a8"), std::string::npos);
+  const Json result = json("run/ptq/w8a8-seed2000.json");
+  EXPECT_EQ(keys(result),
+            (std::set<std::string>{"settings", "full_precision", "quantized", "quantizers"}));
+  expect_evaluation(result.at("full_precision"), "perplexity");
+  expect_evaluation(result.at("quantized"), "perplexity");
+  EXPECT_EQ(result.at("full_precision"), json("run/eval.json"));
+  EXPECT_NE(result.at("quantized").at("loss"), result.at("full_precision").at("loss"));
+  EXPECT_EQ(result.at("settings").at("weights").at("bits"), 8);
+
+  std::set<std::string> weights, activations;
+  for (const Json& quantizer : result.at("quantizers")) {
+    for (const char* key : {"name", "kind", "bits", "symmetric", "signed", "scale", "zero_point"})
+      EXPECT_TRUE(quantizer.contains(key)) << key << " " << quantizer.dump();
+    (quantizer.at("kind") == "weight" ? weights : activations)
+        .insert(quantizer.at("name").get<std::string>());
+  }
+  EXPECT_TRUE(weights.count("bert.encoder.layer.1.attention.self.key.weight"));
+  EXPECT_TRUE(activations.count("layers.1.ffn.output"));
+}
+
+TEST_F(CliModel, PtqIsAFunctionOfItsSettings) {
+  const std::string first =
+      done({"ptq", "run", "--json", "--output", "a.json", "--set", "ptq.weights.bits=4"});
+  EXPECT_EQ(first, folder_.read("a.json"));
+  EXPECT_EQ(done({"ptq", "run", "--json", "--output", "b.json", "--set", "ptq.weights.bits=4"}),
+            first);
+  const Json other = Json::parse(
+      done({"ptq", "run", "--json", "--set", "ptq.weights.bits=4", "--set", "ptq.seed=1"}));
+  EXPECT_NE(other.at("quantized").at("loss"), Json::parse(first).at("quantized").at("loss"));
+  EXPECT_TRUE(exists("run/ptq/w4a8-seed1.json"));
+}
+
+TEST_F(CliModel, PtqTakesAConfigAndRefusesOverridesOfNothing) {
+  folder_.write("ptq.yaml",
+                "ptq: {overrides: [{match: 'layers.0.*', enabled: false}, {match: '*.ffn.output', "
+                "bits: 16}]}\n");
+  const Json result = Json::parse(done({"ptq", "run", "--config", "ptq.yaml", "--json"}));
+  int wide = 0;
+  for (const Json& quantizer : result.at("quantizers")) {
+    const std::string name = quantizer.at("name");
+    EXPECT_TRUE(!name.starts_with("layers.0.") || name.ends_with(".ffn.output")) << name;
+    wide += quantizer.at("bits") == 16;
+  }
+  EXPECT_EQ(wide, 1);
+  folder_.write("ptq.yaml", "ptq: {overrides: [{match: 'layer.0.*', bits: 4}]}\n");
+  const Outcome outcome = quench({"ptq", "run", "--config", "ptq.yaml", "--output", "none.json"});
+  EXPECT_EQ(outcome.status, 2);
+  EXPECT_NE(outcome.err.find("'layer.0.*' matches no quantizer"), std::string::npos) << outcome.err;
+  EXPECT_FALSE(exists("none.json"));
+}
+
+TEST_F(CliModel, ADamagedWeightsFileIsNamed) {
+  const std::string file = newest("run") + "/model.safetensors", whole = folder_.read(file);
+  std::string flipped = whole;
+  flipped[20] ^= 1;
+  for (const std::string& damaged : {whole.substr(0, whole.size() / 2), flipped, whole + "x"}) {
+    folder_.write(file, damaged);
+    const Outcome outcome = quench({"eval", "run"});
+    EXPECT_EQ(outcome.status, 1);
+    EXPECT_NE(outcome.err.find("model.safetensors"), std::string::npos) << outcome.err;
+    EXPECT_EQ(outcome.out, "");
+  }
+}
+
+TEST_F(CliTest, OptAndVitGoTheSameWay) {
+  folder_.write(
+      "opt.yaml",
+      "model: {type: opt, vocab_size: 32, hidden_size: 16, ffn_dim: 32, num_hidden_layers: 2,\n"
+      "  num_attention_heads: 2, max_position_embeddings: 8}\n" +
+          kRest);
+  folder_.write("vit.yaml",
+                "model: {type: vit, num_labels: 7, hidden_size: 16, intermediate_size: 32, "
+                "num_hidden_layers: 2,\n"
+                "  num_attention_heads: 2, image_size: 8, patch_size: 4, num_channels: 1, "
+                "drop_path_rate: 0.1}\n"
+                "data: {type: tensors, train: images.safetensors, validation: images.safetensors}\n"
+                "train: {steps: 3, batch_size: 4}\n"
+                "ptq: {calibration: {batches: 2, batch_size: 4}}\n");
+  const at::Tensor labels = at::arange(14, at::kLong).remainder(7);
+  write_safetensors(folder_ / "images.safetensors",
+                    {{"pixel_values", at::sin(at::arange(14 * 64, at::kFloat)).view({14, 1, 8, 8})},
+                     {"labels", labels}});
+  for (const auto& [name, metric] : {std::pair{"opt", "perplexity"}, {"vit", "accuracy"}}) {
+    done({"train", concat(name, ".yaml"), "--output", name});
+    const Json result = Json::parse(done({"ptq", name, "--json"}));
+    EXPECT_EQ(result.at("full_precision"), json(concat(name, "/eval.json")));
+    EXPECT_TRUE(result.at("quantized").contains(metric)) << name;
+    EXPECT_GT(result.at("quantized").at("outliers").at("max_inf_norm").get<double>(), 0) << name;
+  }
+  EXPECT_EQ(json("vit/eval.json").at("samples"), 14);
+}
+
+}  // namespace
+}  // namespace quench

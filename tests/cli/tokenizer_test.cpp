@@ -1,0 +1,63 @@
+// quench tokenizer and quench data.
+#include "tests/cli/cli_test.h"
+#include "tests/data/sample_text.h"
+
+namespace quench {
+namespace {
+
+class CliTokenizer : public CliTest {
+ protected:
+  CliTokenizer() {
+    for (int file = 0; file < 3; ++file) {
+      std::string text;
+      for (const std::string& line : sample_lines(200, static_cast<uint64_t>(file)))
+        text += line + "\n";
+      folder_.write(concat("text/", file, ".txt"), text);
+    }
+  }
+};
+
+TEST_F(CliTokenizer, DecodesWhatItEncoded) {
+  done({"tokenizer", "train", "text/*.txt", "--output", "spm", "--type", "bpe", "--vocab-size",
+        "150"});
+  EXPECT_TRUE(exists("spm/tokenizer.model"));
+  const std::string text = folder_.read("text/1.txt");
+  const std::string ids = done({"tokenizer", "encode", "spm"}, text);
+  EXPECT_EQ(std::count(ids.begin(), ids.end(), '\n'), 200);
+  EXPECT_EQ(done({"tokenizer", "decode", "spm"}, ids), text);
+  EXPECT_EQ(done({"tokenizer", "encode", "spm", "text/1.txt"}), ids) << "from a file";
+  const std::string line = ids.substr(0, ids.find('\n'));
+  EXPECT_EQ(done({"tokenizer", "encode", "spm", "--special"}, text.substr(0, text.find('\n'))),
+            "2 " + line + " 3\n");
+}
+
+TEST_F(CliTokenizer, NamesTheLineOfABadId) {
+  done({"tokenizer", "train", "text/*.txt", "--output", "spm", "--vocab-size", "150"});
+  const Outcome outside = quench({"tokenizer", "decode", "spm"}, "5 6\n7 150\n");
+  EXPECT_EQ(outside.status, 1);
+  EXPECT_NE(outside.err.find("line 2: id 150 is outside the vocabulary of 150"), std::string::npos)
+      << outside.err;
+  const Outcome word = quench({"tokenizer", "decode", "spm"}, "5 six\n");
+  EXPECT_EQ(word.status, 1);
+  EXPECT_NE(word.err.find("line 1: expected ids"), std::string::npos) << word.err;
+  EXPECT_EQ(word.out, "");
+}
+
+TEST_F(CliTokenizer, DataIsPreparedAndShown) {
+  folder_.write(
+      "text.yaml",
+      kModel.substr(0, kModel.find("  vocab_size")) +
+          "  hidden_size: 16\n  num_attention_heads: 2\n"
+          "data: {type: text, files: ['text/*.txt'], validation_share: 0.3, max_seq_length: 16}\n"
+          "tokenizer: {vocab_size: 120}\n");
+  const std::string prepared = done({"data", "prepare", "text.yaml"});
+  EXPECT_TRUE(prepared.starts_with("train: ")) << prepared;
+  EXPECT_NE(prepared.find("\nvalidation: "), std::string::npos) << prepared;
+  EXPECT_TRUE(exists("cache/tokens"));
+  const std::string shown = done({"data", "show", "text.yaml", "--samples", "2"});
+  EXPECT_NE(shown.find("sample 1: 16 tokens, "), std::string::npos) << shown;
+  EXPECT_EQ(shown.find("sample 2"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace quench

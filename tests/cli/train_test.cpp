@@ -1,0 +1,188 @@
+// quench train: runs, signals, resuming.
+#include <cmath>
+
+#include "tests/cli/cli_test.h"
+#include "tests/data/sample_text.h"
+
+namespace quench {
+namespace {
+
+namespace fs = std::filesystem;
+
+class CliTrain : public CliTest {
+ protected:
+  // Step -> line of metrics.jsonl, of training only.
+  std::vector<std::pair<int64_t, double>> losses(const std::string& run) const {
+    std::vector<std::pair<int64_t, double>> result;
+    std::istringstream lines(folder_.read(run + "/metrics.jsonl"));
+    for (std::string line; std::getline(lines, line);) {
+      const Json json = Json::parse(line);
+      if (json.contains("loss")) result.emplace_back(json.at("step"), json.at("loss"));
+    }
+    return result;
+  }
+  void expect_same_bytes(const std::string& a, const std::string& b) const {
+    for (const char* file :
+         {"model.safetensors", "training.safetensors", "state.json", "config.json"}) {
+      EXPECT_NE(folder_.read(a + "/" + file), "") << file;
+      EXPECT_TRUE(folder_.read(a + "/" + file) == folder_.read(b + "/" + file)) << file;
+    }
+  }
+  // A run that is long enough to be stopped on its way by `signal`.
+  Outcome stopped_by(int signal) {
+    const pid_t child = start({"train", "tiny.yaml", "--output", "run", "--set",
+                               "train.steps=1000000", "--set", "train.checkpoint_every=0"});
+    wait_until(child, [&] { return losses_logged("run"); });
+    ::kill(child, signal);
+    return finish(child);
+  }
+  bool losses_logged(const std::string& run) const {
+    return folder_.read(run + "/metrics.jsonl").find('\n') != std::string::npos;
+  }
+};
+
+TEST_F(CliTrain, ARunFolderHoldsWhatItPromises) {
+  EXPECT_EQ(done({"train", "tiny.yaml", "--output", "run"}), "");
+  for (const char* name : {"config.yaml", "log.txt", "metrics.jsonl", "eval.json", "tb"})
+    EXPECT_TRUE(exists(concat("run/", name))) << name;
+  EXPECT_EQ(newest("run"), "run/checkpoints/step-00000004");
+  for (const char* name :
+       {"config.json", "model.safetensors", "training.safetensors", "state.json"})
+    EXPECT_TRUE(exists(newest("run") + "/" + name)) << name;
+  const auto logged = losses("run");
+  ASSERT_EQ(logged.size(), 4u);
+  EXPECT_EQ(logged[3].first, 4);
+  EXPECT_NEAR(logged[0].second, std::log(kVocabulary), 0.5);
+  EXPECT_EQ(done({"config", "check", "run"}), "run: valid\n");
+}
+
+TEST_F(CliTrain, LearnsWhatItIsShown) {
+  done({"train", "tiny.yaml", "--output", "run", "--set", "train.steps=60", "--set",
+        "optimizer.learning_rate=0.02"});
+  const auto logged = losses("run");
+  EXPECT_LT(logged.back().second, logged.front().second - 0.5);
+}
+
+TEST_F(CliTrain, TheSameConfigGivesTheSameBytes) {
+  done({"train", "tiny.yaml", "--output", "a"});
+  done({"train", "tiny.yaml", "--output", "b"});
+  done({"train", "tiny.yaml", "--output", "c", "--set", "train.seed=2"});
+  expect_same_bytes(newest("a"), newest("b"));
+  EXPECT_FALSE(folder_.read(newest("a") + "/model.safetensors") ==
+               folder_.read(newest("c") + "/model.safetensors"));
+}
+
+TEST_F(CliTrain, WithoutResumeAnExistingRunIsLeftAlone) {
+  done({"train", "tiny.yaml", "--output", "run"});
+  const std::string log = folder_.read("run/log.txt"), metrics = folder_.read("run/metrics.jsonl");
+  const Outcome again = quench({"train", "tiny.yaml", "--output", "run"});
+  EXPECT_EQ(again.status, 2);
+  EXPECT_NE(again.err.find("--resume"), std::string::npos) << again.err;
+  EXPECT_EQ(folder_.read("run/log.txt"), log);
+  EXPECT_EQ(folder_.read("run/metrics.jsonl"), metrics);
+}
+
+TEST_F(CliTrain, ResumingAFinishedRunChangesNothing) {
+  done({"train", "tiny.yaml", "--output", "run"});
+  const std::string weights = folder_.read(newest("run") + "/model.safetensors"),
+                    eval = folder_.read("run/eval.json");
+  done({"train", "run", "--resume"});
+  EXPECT_EQ(newest("run"), "run/checkpoints/step-00000004");
+  EXPECT_TRUE(folder_.read(newest("run") + "/model.safetensors") == weights);
+  EXPECT_EQ(folder_.read("run/eval.json"), eval);
+  EXPECT_EQ(losses("run").size(), 4u);
+}
+
+TEST_F(CliTrain, AnotherModelIsNotResumed) {
+  done({"train", "tiny.yaml", "--output", "run"});
+  const Outcome outcome = quench(
+      {"train", "tiny.yaml", "--output", "run", "--resume", "--set", "model.num_hidden_layers=1"});
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_NE(outcome.err.find("num_hidden_layers is 2, the config says 1"), std::string::npos)
+      << outcome.err;
+}
+
+// Masks, dropout, data order, schedule and moments all have to continue where they stood.
+TEST_F(CliTrain, ARunThatWasKilledResumesToTheLastBit) {
+  std::string text;
+  for (const std::string& line : sample_lines(400)) text += line + "\n";
+  for (const char* name : {"a", "b", "c"}) folder_.write(concat("text/", name, ".txt"), text);
+  folder_.write(
+      "text.yaml",
+      "model: {type: bert, hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2,\n"
+      "  intermediate_size: 32, max_position_embeddings: 16}\n"
+      "attention: {softmax: {type: clipped, alpha: 4}, gate: {type: linear}}\n"
+      "data: {type: text, files: ['text/*.txt'], validation_share: 0.3, max_seq_length: 16, "
+      "document: line}\n"
+      "tokenizer: {vocab_size: 100}\n"
+      "optimizer: {learning_rate: 0.01}\n"
+      "schedule: {shape: cosine, warmup_steps: 20}\n"
+      "train: {steps: 250, batch_size: 4, gradient_accumulation_steps: 2, log_every: 5, "
+      "checkpoint_every: 40}\n"
+      "eval: {max_batches: 2}\n");
+  done({"train", "text.yaml", "--output", "straight"});
+  EXPECT_EQ(json("straight/checkpoints/step-00000250/config.json").at("hidden_dropout_prob"), 0.1);
+  EXPECT_EQ(json("straight/checkpoints/step-00000250/config.json").at("vocab_size"), 100);
+  EXPECT_TRUE(exists(newest("straight") + "/tokenizer.model"));
+
+  const pid_t child = start({"train", "text.yaml", "--output", "killed"});
+  wait_until(child, [&] { return exists("killed/checkpoints/latest"); });
+  ::kill(child, SIGKILL);
+  EXPECT_EQ(finish(child).status, 137);
+  const std::string stopped_at = newest("killed");
+  EXPECT_NE(stopped_at, "killed/checkpoints/step-00000250");
+
+  const Outcome resumed = quench({"train", "text.yaml", "--output", "killed", "--resume"});
+  EXPECT_EQ(resumed.status, 0) << resumed.err;
+  EXPECT_NE(resumed.err.find("resuming after step"), std::string::npos) << resumed.err;
+  expect_same_bytes("straight/checkpoints/step-00000250", "killed/checkpoints/step-00000250");
+  EXPECT_EQ(losses("killed"), losses("straight"));
+  EXPECT_EQ(folder_.read("killed/eval.json"), folder_.read("straight/eval.json"));
+}
+
+TEST_F(CliTrain, SigtermEndsWith143AndACheckpoint) {
+  const Outcome outcome = stopped_by(SIGTERM);
+  EXPECT_EQ(outcome.status, 143) << outcome.err;
+  EXPECT_NE(outcome.err.find("--resume"), std::string::npos) << outcome.err;
+  const int64_t step = json(newest("run") + "/state.json").at("step");
+  EXPECT_GE(step, 1);
+  EXPECT_EQ(losses("run").back().first, step);
+  EXPECT_FALSE(exists("run/eval.json"));
+}
+
+TEST_F(CliTrain, SigintEndsWith130AndACheckpoint) {
+  const Outcome outcome = stopped_by(SIGINT);
+  EXPECT_EQ(outcome.status, 130) << outcome.err;
+  EXPECT_TRUE(exists(newest("run") + "/model.safetensors"));
+}
+
+TEST_F(CliTrain, ANonFiniteLossEndsTheRun) {
+  const Outcome outcome =
+      quench({"train", "tiny.yaml", "--output", "run", "--set", "optimizer.learning_rate=1e30"});
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_NE(outcome.err.find("of step 2 is not finite"), std::string::npos) << outcome.err;
+  EXPECT_FALSE(exists("run/eval.json"));
+  EXPECT_FALSE(exists("run/checkpoints/latest"));
+}
+
+TEST_F(CliTrain, ABrokenDataFileIsNamed) {
+  folder_.write("train.safetensors", "{}");
+  const Outcome outcome = quench({"train", "tiny.yaml", "--output", "run"});
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_NE(outcome.err.find("train.safetensors"), std::string::npos) << outcome.err;
+  EXPECT_FALSE(exists("run"));
+}
+
+TEST_F(CliTrain, StartsFromAnotherModelsWeights) {
+  done({"train", "tiny.yaml", "--output", "first"});
+  // A rate too small to move float32 weights.
+  done({"train", "tiny.yaml", "--output", "second", "--set", "train.initialize_from=first", "--set",
+        "train.seed=7", "--set", "train.steps=1", "--set", "optimizer.learning_rate=1e-30"});
+  const auto first = read_safetensors(folder_ / newest("first") + "/model.safetensors");
+  for (const auto& [name, value] :
+       read_safetensors(folder_ / newest("second") + "/model.safetensors"))
+    EXPECT_TRUE(at::allclose(value, first.at(name), 0, 1e-20)) << name;
+}
+
+}  // namespace
+}  // namespace quench

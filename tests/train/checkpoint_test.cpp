@@ -1,0 +1,213 @@
+#include "train/checkpoint.h"
+
+#include "io/atomic_file.h"
+#include "io/safetensors.h"
+#include "tests/io/temporary_folder.h"
+#include "tests/models/tiny_bert.h"
+#include "train/trainer.h"
+
+namespace quench {
+namespace {
+
+namespace fs = std::filesystem;
+
+// A tiny model in training: batch s is a function of s.
+class Training {
+ public:
+  explicit Training(const RunConfig& config, Pretrained start = tiny_bert())
+      : pretrained(std::move(start)), session(config, pretrained, at::kCPU) {}
+
+  void steps(int count) {
+    for (int i = 0; i < count; ++i) session.step([&] { return tiny_batch(session.steps_done()); });
+  }
+  void save(const fs::path& run, int64_t keep = 2) {
+    save_checkpoint(run, pretrained, nullptr, session.optimizer(), session.state(), keep);
+  }
+  void load(const fs::path& run) {
+    session.resume(load_checkpoint(run, pretrained, session.optimizer()));
+  }
+  std::map<std::string, at::Tensor> moments() const {
+    std::map<std::string, at::Tensor> moments;
+    for (const auto& [name, tensor] : const_cast<TrainingSession&>(session).optimizer().state())
+      moments[name] = tensor.clone();
+    return moments;
+  }
+
+  Pretrained pretrained;
+  TrainingSession session;
+};
+
+class Checkpoint : public TemporaryFolder {
+ protected:
+  Checkpoint() {
+    config_.train.steps = 10;
+    config_.optimizer.learning_rate = 1e-2;
+  }
+  std::vector<std::string> entries() const {
+    std::vector<std::string> names;
+    for (const auto& entry : fs::directory_iterator(checkpoints_))
+      names.push_back(entry.path().filename());
+    std::sort(names.begin(), names.end());
+    return names;
+  }
+  // What resuming with `pretrained` from the checkpoint of a tiny BERT complains about, behind the
+  // folder's name.
+  std::string refusal(Pretrained pretrained) {
+    Training(config_).save(folder_);
+    Training other(config_, std::move(pretrained));
+    const auto before = weights_of(other.pretrained);
+    const std::string message = error_of([&] { other.load(folder_); });
+    EXPECT_TRUE(equal(before, weights_of(other.pretrained)));
+    const std::string start =
+        "cannot resume from " + (checkpoints_ / "step-00000000").string() + ": ";
+    return message.starts_with(start) ? message.substr(start.size()) : message;
+  }
+
+  RunConfig config_;
+  const fs::path checkpoints_ = folder_ / "checkpoints";
+};
+
+TEST_F(Checkpoint, HoldsWeightsMomentsAndState) {
+  Training first(config_);
+  first.steps(3);
+  save_checkpoint(folder_, first.pretrained, nullptr, first.session.optimizer(), {3, 1024, 17}, 2);
+  Training second(config_, tiny_bert(/*seed=*/2));
+  const TrainingState state =
+      load_checkpoint(folder_, second.pretrained, second.session.optimizer());
+  EXPECT_EQ(state.step, 3);
+  EXPECT_EQ(state.loss_scale, 1024);
+  EXPECT_EQ(state.loss_scale_growth, 17);
+  EXPECT_TRUE(equal(weights_of(first.pretrained), weights_of(second.pretrained)));
+  EXPECT_TRUE(equal(first.moments(), second.moments()));
+  EXPECT_TRUE(equal(weights_of(first.pretrained), weights_of(load_pretrained(folder_.string()))));
+}
+
+TEST_F(Checkpoint, ResumedTrainingIsExact) {
+  config_.train.gradient_accumulation_steps = 2;
+  Training whole(config_), first(config_);
+  whole.steps(5);
+  first.steps(2);
+  first.save(folder_);
+  Training second(config_, tiny_bert(/*seed=*/2));
+  second.load(folder_);
+  second.steps(3);
+  EXPECT_TRUE(equal(whole.moments(), second.moments()));
+  EXPECT_TRUE(equal(weights_of(whole.pretrained), weights_of(second.pretrained)));
+}
+
+TEST_F(Checkpoint, KeepsTheNewest) {
+  Training training(config_);
+  for (int i = 0; i < 4; ++i) {
+    training.steps(1);
+    training.save(folder_, /*keep=*/2);
+  }
+  EXPECT_EQ(entries(), (std::vector<std::string>{"latest", "step-00000003", "step-00000004"}));
+  EXPECT_EQ(read_file(checkpoints_ / "latest"), "step-00000004\n");
+  EXPECT_EQ(model_folder(folder_.string()), checkpoints_ / "step-00000004");
+}
+
+TEST_F(Checkpoint, KeepsAllIfAskedTo) {
+  Training training(config_);
+  for (int i = 0; i < 3; ++i) {
+    training.save(folder_, /*keep=*/0);
+    training.steps(1);
+  }
+  EXPECT_EQ(entries(), (std::vector<std::string>{"latest", "step-00000000", "step-00000001",
+                                                 "step-00000002"}));
+}
+
+TEST_F(Checkpoint, ATornFolderCountsForNothing) {
+  const std::string torn = "step-00000099.tmp-123-0";
+  fs::create_directories(checkpoints_ / torn);
+  write_file_atomically(checkpoints_ / torn / "config.json", "{");
+  Training training(config_);
+  training.steps(1);
+  training.save(folder_, /*keep=*/1);
+  training.steps(1);
+  training.save(folder_, /*keep=*/1);
+  EXPECT_EQ(entries(), (std::vector<std::string>{"latest", "step-00000002", torn}));
+  Training resumed(config_);
+  resumed.load(folder_);
+  EXPECT_EQ(resumed.session.steps_done(), 2);
+}
+
+TEST_F(Checkpoint, AnotherModelIsRefusedByTheKeyThatDiffers) {
+  const auto config = tiny_bert_config();
+  config->hidden_size = 16;
+  EXPECT_EQ(refusal(tiny_bert(1, config)),
+            "is of another model: hidden_size is 8, the config says 16");
+  const auto deeper = tiny_bert_config();
+  deeper->num_hidden_layers = 2;
+  EXPECT_EQ(refusal(tiny_bert(1, deeper)),
+            "is of another model: num_hidden_layers is 1, the config says 2");
+}
+
+TEST_F(Checkpoint, AnotherAttentionIsRefused) {
+  AttentionConfig clipped;
+  clipped.softmax = std::make_shared<ClippedSoftmax>();
+  const std::string message = refusal(tiny_bert(1, tiny_bert_config(), clipped));
+  EXPECT_TRUE(message.starts_with("was made with another attention: ")) << message;
+  EXPECT_NE(message.find("clipped"), std::string::npos) << message;
+}
+
+TEST_F(Checkpoint, NamesTheFileThatIsBroken) {
+  Training training(config_);
+  training.save(folder_);
+  const fs::path folder = checkpoints_ / "step-00000000";
+  const std::string state = read_file(folder / "state.json");
+  for (const std::string& broken :
+       {std::string("{\"step\": 1"), std::string("{\"step\": 1}"), std::string("[]")}) {
+    write_file_atomically(folder / "state.json", broken);
+    const std::string message = error_of([&] { training.load(folder_); });
+    EXPECT_NE(message.find((folder / "state.json").string()), std::string::npos)
+        << broken << " -> " << message;
+  }
+  write_file_atomically(folder / "state.json", state);
+  for (const char* file : {"training.safetensors", "model.safetensors"}) {
+    const std::string whole = read_file(folder / file);
+    write_file_atomically(folder / file, whole.substr(0, whole.size() / 2));
+    const std::string message = error_of([&] { training.load(folder_); });
+    EXPECT_NE(message.find((folder / file).string()), std::string::npos) << message;
+    write_file_atomically(folder / file, whole);
+  }
+  EXPECT_EQ(error_of([&] { training.load(folder_); }), "no error");
+}
+
+TEST_F(Checkpoint, LatestMayNotNameNothing) {
+  Training training(config_);
+  training.save(folder_);
+  write_file_atomically(checkpoints_ / "latest", "step-00000007\n");
+  EXPECT_EQ(
+      error_of([&] { training.load(folder_); }),
+      (checkpoints_ / "latest").string() + " names 'step-00000007', which holds no config.json");
+}
+
+TEST_F(Checkpoint, LatestMovesOnlyToACompleteOne) {
+  Training training(config_);
+  training.save(folder_);
+  training.steps(1);
+  write_file_atomically(checkpoints_ / "step-00000001", "a file that is in the way");
+  EXPECT_NE(error_of([&] { training.save(folder_); }), "no error");
+  EXPECT_EQ(read_file(checkpoints_ / "latest"), "step-00000000\n");
+}
+
+TEST_F(Checkpoint, AFullDiskLeavesTheOldOne) {
+  const SmallDisk disk(folder_);
+  if (!disk.mounted()) GTEST_SKIP() << "a small file system can be mounted only by root";
+  Training training(config_);
+  training.steps(1);
+  training.save(folder_);
+  const auto weights = weights_of(training.pretrained);
+  training.steps(1);
+  const std::string message = error_of([&] { training.save(folder_); });
+  EXPECT_NE(message.find("No space left on device"), std::string::npos) << message;
+  EXPECT_NE(message.find("step-00000002"), std::string::npos) << message;
+  EXPECT_EQ(entries(), (std::vector<std::string>{"latest", "step-00000001"}));
+  Training resumed(config_);
+  resumed.load(folder_);
+  EXPECT_EQ(resumed.session.steps_done(), 1);
+  EXPECT_TRUE(equal(weights_of(resumed.pretrained), weights));
+}
+
+}  // namespace
+}  // namespace quench
