@@ -45,6 +45,7 @@ struct OpenedData {
   std::shared_ptr<const Tokenizer> tokenizer;  // null unless text
   int64_t max_seq_length = 0;                  // 0: not sequences
   int64_t vocabulary_or_classes = 0;           // 0: not known
+  int64_t image_size = 0;                      // 0: not images, or not known
 };
 
 class DataConfig {

@@ -158,7 +158,8 @@ OpenedData ImageInput::open(ImageSourcePtr source, const DataContext& context) c
   if (context.task != "classification")
     throw UsageError(concat("task.objective: images are for classification, got ", context.task));
   if (on_error == "skip") source = std::make_shared<ReportedSource>(std::move(source));
-  return {std::make_shared<ImageBatchSource>(source, *this), nullptr, 0, source->classes()};
+  return {std::make_shared<ImageBatchSource>(source, *this), nullptr, 0, source->classes(),
+          images.image_size};
 }
 
 void ImageFolderData::describe(config::Fields& f) {

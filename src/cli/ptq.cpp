@@ -54,7 +54,7 @@ void add_ptq(CLI::App& app) {
       ->add_option("--set", options->assignments, "KEY=VALUE, e.g. ptq.weights.bits=6; repeatable")
       ->allow_extra_args(false);
   command->add_option("--output", options->output,
-                      "the JSON result; default: <run>/ptq/<bits>-seed<seed>.json, or stdout where "
+                      "the JSON result; default: <run>/ptq/<name of --config, or bits>-seed<seed>.json, or stdout where "
                       "there is no run");
   command->add_flag("--json", options->json, "print the JSON result");
   command->callback([options] {
@@ -68,7 +68,9 @@ void add_ptq(CLI::App& app) {
     const PtqData data = open_ptq_data(config.ptq, config, model.tokenizer);
     const Json result = quantize_and_evaluate(model.pretrained, data, config.ptq, ptq);
     std::string output = options->output;
-    const std::string name = bits_name(config.ptq);
+    const std::string name = options->config.empty()
+                                 ? bits_name(config.ptq)
+                                 : std::filesystem::path(options->config).stem().string();
     if (output.empty() && model.run) {
       std::filesystem::create_directories(*model.run / "ptq");
       output = (*model.run / "ptq" / concat(name, "-seed", config.ptq.seed, ".json")).string();

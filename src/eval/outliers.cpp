@@ -45,6 +45,11 @@ std::vector<Watched> watched_opt(int64_t layers, bool has_final_norm) {
   return all;
 }
 
+// A NaN stays.
+void raise_to(double& largest, double x) {
+  if (x > largest || std::isnan(x)) largest = x;
+}
+
 }  // namespace
 
 bool OutlierListener::wants(const std::string& tap) const {
@@ -76,9 +81,9 @@ Json OutlierListener::report(int64_t layers) const {
   double max_inf = 0, max_layer_inf = 0, max_ffn_inf = 0, max_layer_kurtosis = 0;
   for (int64_t j = 0; j < layers; ++j) {
     const std::string layer = concat("layers.", j);
-    max_layer_inf = std::max(max_layer_inf, inf_norm(layer + ".output"));
-    max_ffn_inf = std::max(max_ffn_inf, inf_norm(layer + ".ffn.output"));
-    max_layer_kurtosis = std::max(max_layer_kurtosis, kurtosis(layer + ".output"));
+    raise_to(max_layer_inf, inf_norm(layer + ".output"));
+    raise_to(max_ffn_inf, inf_norm(layer + ".ffn.output"));
+    raise_to(max_layer_kurtosis, kurtosis(layer + ".output"));
   }
   std::vector<Watched> watched;
   if (model_type_ == "bert") watched = watched_bert(layers);
@@ -92,17 +97,17 @@ Json OutlierListener::report(int64_t layers) const {
   int64_t kurtosis_count = 0;
   for (const Watched& w : watched) {
     reference[w.name] = inf_norm(w.tap);
-    max_inf = std::max(max_inf, inf_norm(w.tap));
+    raise_to(max_inf, inf_norm(w.tap));
     if (!w.kurtosis) continue;
     kurtosis_sum += kurtosis(w.tap);
-    max_kurtosis = std::max(max_kurtosis, kurtosis(w.tap));
+    raise_to(max_kurtosis, kurtosis(w.tap));
     ++kurtosis_count;
   }
   const double avg_kurtosis = kurtosis_sum / static_cast<double>(kurtosis_count);
   const auto max_over_layers = [&](const std::string& point) {
     double largest = 0;
     for (int64_t j = 0; j < layers; ++j)
-      largest = std::max(largest, inf_norm(concat("layers.", j, ".", point)));
+      raise_to(largest, inf_norm(concat("layers.", j, ".", point)));
     return largest;
   };
   if (model_type_ == "bert") {

@@ -154,7 +154,7 @@ void BertConfig::describe(config::Fields& f) {
   f("pad_token_id", pad_token_id, "id whose embedding starts at zero", at_least(0));
   f("initialization", initialization,
     "hf: every weight N(0, initializer_range^2); reference: query, key and value as "
-    "torch.nn.Linear (SPEC 3.3)",
+    "torch.nn.Linear",
     one_of({"hf", "reference"}));
   f.require(
       hidden_size % num_attention_heads == 0, "num_attention_heads",

@@ -58,6 +58,7 @@ class ModelConfig {
   virtual int64_t vocabulary_or_classes() const = 0;
   // The longest sequence that the positions allow.
   virtual int64_t max_positions() const = 0;
+  virtual int64_t image_side() const { return 0; }  // pixels; 0: takes no images
 };
 
 const config::Registry<ModelConfig>& model_types();

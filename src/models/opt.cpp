@@ -149,8 +149,7 @@ void OptConfig::describe(config::Fields& f) {
   f("bos_token_id", bos_token_id, "id that starts a text", at_least(0));
   f("eos_token_id", eos_token_id, "id that ends a text", at_least(0));
   f("initialization", initialization,
-    "hf: every weight N(0, init_std^2); reference: the attention's projections as torch.nn.Linear "
-    "(SPEC 3.3)",
+    "hf: every weight N(0, init_std^2); reference: the attention's projections as torch.nn.Linear ",
     one_of({"hf", "reference"}));
   f.require(
       hidden_size % num_attention_heads == 0, "num_attention_heads",

@@ -136,7 +136,7 @@ void VitConfig::describe(config::Fields& f) {
   f("layer_norm_eps", layer_norm_eps, "epsilon of every LayerNorm", greater_than(0));
   f("initialization", initialization,
     "hf: every weight N(0, initializer_range^2); reference: query, key and value as "
-    "torch.nn.Linear (SPEC 3.3)",
+    "torch.nn.Linear",
     one_of({"hf", "reference"}));
   f.require(
       hidden_size % num_attention_heads == 0, "num_attention_heads",
@@ -170,6 +170,8 @@ Json VitConfig::hugging_face() const {
           {"image_size", image_size},
           {"patch_size", patch_size},
           {"num_channels", num_channels},
+          {"patch_norm", patch_norm},
+          {"drop_path_rate", drop_path_rate},
           {"qkv_bias", true},
           {"initializer_range", initializer_range},
           {"layer_norm_eps", layer_norm_eps}};

@@ -35,6 +35,7 @@ class VitConfig : public ModelConfig {
   int64_t layers() const override { return num_hidden_layers; }
   int64_t vocabulary_or_classes() const override { return num_labels.value_or(0); }
   int64_t max_positions() const override { return tokens(); }
+  int64_t image_side() const override { return image_size; }
   // Patches and [CLS].
   int64_t tokens() const { return (image_size / patch_size) * (image_size / patch_size) + 1; }
 };

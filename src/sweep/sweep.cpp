@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <set>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -28,6 +29,13 @@ std::string slug(const std::string& name) {
   }
   while (!out.empty() && out.back() == '-') out.pop_back();
   return out;
+}
+
+// Whether no two results would lie in the same place.
+bool have_own_folders(const std::vector<SweepEntry>& entries) {
+  std::set<std::string> slugs;
+  for (const SweepEntry& entry : entries) slugs.insert(slug(entry.name));
+  return slugs.size() == entries.size();
 }
 
 std::vector<std::string> joined(const std::vector<std::string>& a,
@@ -232,6 +240,8 @@ void describe(config::Fields& f, SweepConfig& c) {
   f("ptq_seeds", c.ptq_seeds, "calibration seeds", config::at_least(0));
   f.require(!c.base.empty(), "base", "expected a config file");
   f.require(!c.rows.empty(), "rows", "expected at least one way to train");
+  f.require(have_own_folders(c.rows), "rows", "two names make the same folder or file name");
+  f.require(have_own_folders(c.ptq), "ptq", "two names make the same folder or file name");
 }
 
 SweepConfig load_sweep(const std::string& path, const std::vector<std::string>& assignments) {

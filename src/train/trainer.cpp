@@ -160,6 +160,9 @@ Pretrained build_model(const RunConfig& config, const OpenedData& data) {
   if (config.model->vocabulary_or_classes() == 0)
     throw UsageError(
         "model: the number of classes or tokens must be given, since the data does not tell");
+  if (data.image_size > 0 && data.image_size != config.model->image_side())
+    throw UsageError(concat("data.images.image_size: expected the model's ",
+                            config.model->image_side(), ", got ", data.image_size));
   pretrained.max_seq_length =
       data.max_seq_length > 0 ? data.max_seq_length : config.model->max_positions();
   if (pretrained.max_seq_length > config.model->max_positions())

@@ -109,6 +109,14 @@ TEST_F(CliSweep, AFailingCellIsReportedAndDoesNotEndIt) {
   EXPECT_EQ(result.at("rows")[1].at("quantized").at("W8A8").size(), 1u);
 }
 
+TEST_F(CliSweep, NamesMayNotShareAFolder) {
+  write_sweep("{name: clipped-4, set: []}");
+  const Outcome outcome = quench({"sweep", "sweep.yaml", "--output", "out"});
+  EXPECT_EQ(outcome.status, 2);
+  EXPECT_NE(outcome.err.find("sweep.yaml:3: rows: two names"), std::string::npos) << outcome.err;
+  EXPECT_FALSE(exists("out"));
+}
+
 TEST_F(CliSweep, EveryRunIsCheckedBeforeTheFirstStarts) {
   write_sweep("{name: Typo, set: [attention.gate.type=linaer]}");
   const Outcome outcome = quench({"sweep", "sweep.yaml", "--output", "out"});

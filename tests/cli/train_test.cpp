@@ -126,7 +126,10 @@ TEST_F(CliTrain, ARunThatWasKilledResumesToTheLastBit) {
   EXPECT_TRUE(exists(newest("straight") + "/tokenizer.model"));
 
   const pid_t child = start({"train", "text.yaml", "--output", "killed"});
-  wait_until(child, [&] { return exists("killed/checkpoints/latest"); });
+  // Killed after the checkpoint of step 40 and with a line of the curves that has to be repeated.
+  wait_until(child, [&] {
+    return folder_.read("killed/metrics.jsonl").find("{\"step\":45,") != std::string::npos;
+  });
   ::kill(child, SIGKILL);
   EXPECT_EQ(finish(child).status, 137);
   const std::string stopped_at = newest("killed");
@@ -163,6 +166,15 @@ TEST_F(CliTrain, ANonFiniteLossEndsTheRun) {
   EXPECT_NE(outcome.err.find("of step 2 is not finite"), std::string::npos) << outcome.err;
   EXPECT_FALSE(exists("run/eval.json"));
   EXPECT_FALSE(exists("run/checkpoints/latest"));
+}
+
+TEST_F(CliTrain, AModelThatOverflowsIsNotSaidToHaveNoOutliers) {
+  done({"train", "tiny.yaml", "--output", "run", "--set", "optimizer.learning_rate=1e30", "--set",
+        "train.steps=1"});
+  const Json result = json("run/eval.json");
+  EXPECT_TRUE(result.at("loss").is_null());
+  EXPECT_TRUE(result.at("outliers").at("max_inf_norm").is_null());
+  EXPECT_TRUE(result.at("outliers").at("reference").at("max_LN_out_inf_norm").is_null());
 }
 
 TEST_F(CliTrain, ABrokenDataFileIsNamed) {
