@@ -24,6 +24,8 @@ class BatchSource {
  public:
   virtual ~BatchSource() = default;
   virtual int64_t samples() const = 0;
+  // The largest token id or class label in it; -1 where it cannot exceed the model's.
+  virtual int64_t largest_id() const { return -1; }
   virtual Batch batch(const BatchRequest& request) const = 0;
 };
 

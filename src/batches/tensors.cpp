@@ -41,11 +41,17 @@ class TensorsSource : public BatchSource {
     check(tensors.empty(), path, ": unexpected tensor '",
           tensors.empty() ? "" : tensors.begin()->first, "'");
     check_shapes(path);
+    largest_id_ = all_.labels.max().item<int64_t>();
+    if (all_.input_ids.defined()) {
+      largest_id_ = std::max(largest_id_, all_.input_ids.max().item<int64_t>());
+      check(all_.input_ids.min().item<int64_t>() >= 0, path, ": input_ids: expected ids >= 0");
+    }
     if (all_.attention_mask.defined() && all_.attention_mask.all().item<bool>())
       all_.attention_mask = at::Tensor();
   }
 
   int64_t samples() const override { return all_.size(); }
+  int64_t largest_id() const override { return largest_id_; }
   int64_t length() const { return all_.input_ids.defined() ? all_.input_ids.size(1) : 0; }
 
   Batch batch(const BatchRequest& request) const override {
@@ -82,6 +88,7 @@ class TensorsSource : public BatchSource {
   }
 
   Batch all_;
+  int64_t largest_id_ = -1;
 };
 
 }  // namespace

@@ -54,7 +54,8 @@ void add_ptq(CLI::App& app) {
       ->add_option("--set", options->assignments, "KEY=VALUE, e.g. ptq.weights.bits=6; repeatable")
       ->allow_extra_args(false);
   command->add_option("--output", options->output,
-                      "the JSON result; default: <run>/ptq/<name of --config, or bits>-seed<seed>.json, or stdout where "
+                      "the JSON result; default: <run>/ptq/<name of --config, or "
+                      "bits>-seed<seed>.json, or stdout where "
                       "there is no run");
   command->add_flag("--json", options->json, "print the JSON result");
   command->callback([options] {

@@ -48,8 +48,16 @@ Json Evaluation::to_json() const {
   return json;
 }
 
+void check_vocabulary(const BatchSource& source, const Pretrained& pretrained) {
+  const int64_t size = pretrained.config->vocabulary_or_classes();
+  if (source.largest_id() >= size)
+    throw UsageError(concat("the data holds the id ", source.largest_id(), ", but the model has ",
+                            size, " tokens or classes"));
+}
+
 Evaluation evaluate(const Pretrained& pretrained, const BatchSource& source,
                     const EvaluationOptions& options, const std::vector<TapListener*>& inner) {
+  check_vocabulary(source, pretrained);
   at::NoGradGuard no_grad;
   const Autocast autocast(options.precision, options.device);
   OutlierListener outliers(pretrained.config->type(), pre_norm(*pretrained.config));

@@ -38,6 +38,9 @@ struct Evaluation {
   Json to_json() const;
 };
 
+// Throws UsageError if `source` holds an id or a label that the model does not have.
+void check_vocabulary(const BatchSource& source, const Pretrained& pretrained);
+
 // Runs the model over `source` in order. `inner` listens before the statistics: they see what it
 // lets through.
 Evaluation evaluate(const Pretrained& pretrained, const BatchSource& source,

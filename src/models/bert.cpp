@@ -28,10 +28,6 @@ class Bert : public Model {
 
   ModelOutput forward(const Batch& batch, ForwardContext& context, Want want) const override;
   std::vector<std::string> hidden_state_taps() const override;
-  std::vector<std::string> aliases() const override {
-    return {"cls.predictions.decoder.weight", "cls.predictions.decoder.bias",
-            "bert.embeddings.position_ids"};
-  }
   std::vector<std::string> norm_names() const override { return {"LayerNorm.weight"}; }
   std::string body_prefix() const override { return "bert."; }
 

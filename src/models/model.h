@@ -29,8 +29,6 @@ class Model {
 
   // The taps whose tensors Hugging Face returns as hidden_states.0 ... hidden_states.L.
   virtual std::vector<std::string> hidden_state_taps() const = 0;
-  // Tensors of a checkpoint that repeat a parameter (tied weights) or hold none (buffers).
-  virtual std::vector<std::string> aliases() const { return {}; }
   // Substrings of the names of normalization gains, which weight decay leaves alone unless told
   // otherwise.
   virtual std::vector<std::string> norm_names() const = 0;

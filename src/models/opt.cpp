@@ -29,7 +29,6 @@ class Opt : public Model {
 
   ModelOutput forward(const Batch& batch, ForwardContext& context, Want want) const override;
   std::vector<std::string> hidden_state_taps() const override;
-  std::vector<std::string> aliases() const override { return {"lm_head.weight"}; }
   std::vector<std::string> norm_names() const override { return {"layer_norm.weight"}; }
   std::string body_prefix() const override { return "model."; }
 

@@ -161,7 +161,7 @@ void load_tensors(Model& model, std::map<std::string, at::Tensor> tensors, bool 
         "no tensor of the checkpoint belongs to the model; is model_type right?");
   if (allow_partial) model.parameters.initialize(0);
   add_missing_head(model, tensors);
-  const auto missing = load_values(model.parameters, tensors, {}, allow_partial);
+  const auto missing = load_values(model.parameters, tensors, allow_partial);
   if (!missing.empty()) log_warning("not in the checkpoint, freshly drawn: " + listed(missing));
   if (!unexpected.empty()) log_warning("not in the model, ignored: " + listed(unexpected));
   model.parameters.to(at::kCPU, at::kFloat);

@@ -28,7 +28,7 @@ LayerNorm add_layer_norm(Parameters& parameters, const std::string& name, int64_
 
 at::Tensor Embedding::operator()(const at::Tensor& ids, const Taps& taps) const {
   return at::embedding(tapped(*weight, taps), ids, padding_row, /*scale_grad_by_freq=*/false,
-                       sparse_gradient);
+                       sparse_gradient && ids.is_cpu());  // selecting its rows makes a GPU wait
 }
 
 Embedding add_embedding(Parameters& parameters, const std::string& name, int64_t rows, int64_t size,

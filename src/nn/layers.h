@@ -31,7 +31,8 @@ LayerNorm add_layer_norm(Parameters& parameters, const std::string& name, int64_
 struct Embedding {
   Parameter* weight = nullptr;
   int64_t padding_row = -1;
-  // For a table that is tied to the last layer: its lookups add a few rows to that layer's dense gradient.
+  // For a table that is tied to the last layer: its lookups add a few rows to that layer's dense
+  // gradient.
   bool sparse_gradient = false;
   at::Tensor operator()(const at::Tensor& ids, const Taps& taps) const;
 };

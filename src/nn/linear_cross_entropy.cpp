@@ -73,7 +73,8 @@ struct LinearCrossEntropy : torch::autograd::Function<LinearCrossEntropy> {
                                                  torch::autograd::variable_list grads) {
     const at::Tensor& scale = grads[0];
     const bool unscaled = scale.is_cpu() && scale.item<double>() == 1;
-    // Moved out, so that autograd owns the only reference and adds the embedding's gradient to it in place.
+    // Moved out, so that autograd owns the only reference and adds the embedding's gradient to it
+    // in place.
     const auto take = [&](const char* name) {
       at::Tensor gradient = std::move(ctx->saved_data[name]).toTensor();
       ctx->saved_data.erase(name);

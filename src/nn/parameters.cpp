@@ -120,10 +120,10 @@ std::vector<std::pair<std::string, at::Tensor>> Parameters::named_gradients() co
 
 std::vector<std::string> load_values(Parameters& parameters,
                                      const std::map<std::string, at::Tensor>& tensors,
-                                     const std::vector<std::string>& aliases, bool allow_partial) {
+                                     bool allow_partial) {
   at::NoGradGuard no_grad;
   std::vector<std::string> missing, unexpected, misshapen;
-  std::set<std::string> known(aliases.begin(), aliases.end());
+  std::set<std::string> known;
   for (Parameter& parameter : parameters.all()) {
     for (const Parameter::Part& part : parameter.parts) {
       known.insert(part.name);

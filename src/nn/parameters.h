@@ -77,13 +77,11 @@ class Parameters {
   std::deque<Parameter> all_;
 };
 
-// Copies `tensors` into the parameters of the same names. `aliases` names the tensors that repeat
-// another one (tied weights) and are ignored when present. Throws Error listing missing, unexpected
+// Copies `tensors` into the parameters of the same names. Throws Error listing missing, unexpected
 // and misshapen names; with `allow_partial` only misshapen ones are errors. Returns the missing
 // names, whose values stay as they were.
 std::vector<std::string> load_values(Parameters& parameters,
                                      const std::map<std::string, at::Tensor>& tensors,
-                                     const std::vector<std::string>& aliases,
                                      bool allow_partial = false);
 
 }  // namespace quench

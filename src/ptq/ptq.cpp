@@ -26,6 +26,7 @@ PtqData open_ptq_data(const PtqConfig& ptq, const RunConfig& run,
 
 void calibrate(const Pretrained& pretrained, const BatchSource& source, const PtqConfig& ptq,
                at::Device device, FakeQuantizer& quantizer) {
+  check_vocabulary(source, pretrained);
   at::NoGradGuard no_grad;
   ForwardContext context{Taps({&quantizer}), DropoutStream()};
   const CalibrationConfig& c = ptq.calibration;

@@ -66,8 +66,7 @@ TrainingState load_checkpoint(const fs::path& run, Pretrained& pretrained, AdamW
   const fs::path folder = model_folder(run.string());
   try {
     check_same_architecture(load_architecture(folder), pretrained);
-    load_values(pretrained.model->parameters, read_safetensors(folder),
-                pretrained.model->aliases());
+    load_values(pretrained.model->parameters, read_safetensors(folder));
     optimizer.load_state(read_safetensors(folder / "training.safetensors"));
     const Json json = Json::parse(read_file(folder / "state.json"));
     return {json.at("step").get<int64_t>(), json.at("loss_scale").get<double>(),

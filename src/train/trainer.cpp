@@ -18,6 +18,15 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// Messages go to this file too, for as long as the object lives.
+class LogFile {
+ public:
+  LogFile(const fs::path& path, bool append) { set_log_file(path, append); }
+  ~LogFile() { set_log_file({}, false); }
+  LogFile(const LogFile&) = delete;
+  LogFile& operator=(const LogFile&) = delete;
+};
+
 // What the curves show of an evaluation.
 Json summary(const Json& evaluation) {
   Json summary = {{"eval_loss", evaluation.at("loss")}};
@@ -32,6 +41,7 @@ Json summary(const Json& evaluation) {
 class Run {
  public:
   Run(const RunConfig& config, fs::path folder, bool resume);
+  void announce() const;
   TrainOutcome train();
 
  private:
@@ -62,11 +72,16 @@ Run::Run(const RunConfig& config, fs::path folder, bool resume)
   session_ = std::make_unique<TrainingSession>(config, pretrained_, device);
   if (resume && fs::exists(folder_ / "checkpoints" / "latest")) {
     session_->resume(load_checkpoint(folder_, pretrained_, session_->optimizer()));
-    log_info(concat("resuming after step ", step()));
   }
-  log_info(concat(config.model->type(), ", ", pretrained_.model->parameters.count(),
-                  " parameters, ", config::write(config.attention).dump(), ", on ", device, ", ",
-                  config.precision));
+  check_vocabulary(*training_.source, pretrained_);
+  check_vocabulary(*validation_.source, pretrained_);
+}
+
+void Run::announce() const {
+  if (step() > 0) log_info(concat("resuming after step ", step()));
+  log_info(concat(config_.model->type(), ", ", pretrained_.model->parameters.count(),
+                  " parameters, ", config::write(config_.attention).dump(), ", on ",
+                  session_->device(), ", ", config_.precision));
 }
 
 Json Run::evaluate_now(const std::string& label) const {
@@ -131,8 +146,9 @@ void Run::loop(MetricsLog& metrics) {
       metrics.add(step(), "eval", summary(evaluate_now("")));
       logged_at_ = std::chrono::steady_clock::now();
     }
-    if ((due(t.checkpoint_every) && !last) || last || caught_signal()) save();
+    if (due(t.checkpoint_every) || last) save();
   }
+  if (step() < t.steps) save();
   if (step() == t.steps) progress->finish();
 }
 
@@ -176,7 +192,7 @@ Pretrained build_model(const RunConfig& config, const OpenedData& data) {
     const Pretrained from = load_pretrained(*config.train.initialize_from);
     std::map<std::string, at::Tensor> values;
     for (auto& [name, value] : from.model->parameters.named_values()) values[name] = value;
-    for (const std::string& name : load_values(parameters, values, {}, /*allow_partial=*/true))
+    for (const std::string& name : load_values(parameters, values, /*allow_partial=*/true))
       log_info(concat(name, ": not in ", *config.train.initialize_from, ", freshly drawn"));
   }
   return pretrained;
@@ -189,12 +205,15 @@ TrainOutcome train(const RunConfig& config, const fs::path& folder, bool resume)
                " holds a run already: continue it with --resume, or choose another --output"));
   catch_signals();
   Run run(config, folder, resume);
-  fs::create_directories(folder);
-  set_log_file(folder / "log.txt", /*append=*/resume);
+  std::error_code failed;
+  fs::create_directories(folder, failed);
+  if (failed)
+    throw UsageError(
+        concat("--output: '", folder.string(), "' cannot be created: ", failed.message()));
+  const LogFile log(folder / "log.txt", /*append=*/resume);
   write_file_atomically(folder / "config.yaml", config::to_yaml(config::write(config)));
-  const TrainOutcome outcome = run.train();
-  set_log_file({}, false);
-  return outcome;
+  run.announce();
+  return run.train();
 }
 
 }  // namespace quench

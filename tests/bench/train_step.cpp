@@ -1,6 +1,6 @@
-// One training step of quench, on command: the C++ side of scripts/bench/train_step.py, which runs its Python peers
-// beside it. Reads lines from stdin: `step` (a whole training step), `products` (its matrix products alone), `memory`,
-// `quit`; answers each with one line of JSON.
+// One training step of quench, on command: the C++ side of scripts/bench/train_step.py, which runs
+// its Python peers beside it. Reads lines from stdin: `step` (a whole training step), `products`
+// (its matrix products alone), `memory`, `quit`; answers each with one line of JSON.
 #include <ATen/ATen.h>
 #include <malloc.h>
 #include <sys/resource.h>
@@ -23,7 +23,8 @@ struct Options {
 };
 
 Json attention_section(const Options& o) {
-  if (o.attention == "clipped" && o.model == "opt") return {{"softmax", {{"type", "clipped"}, {"alpha", 12}}}};
+  if (o.attention == "clipped" && o.model == "opt")
+    return {{"softmax", {{"type", "clipped"}, {"alpha", 12}}}};
   if (o.attention == "clipped") return {{"softmax", {{"type", "clipped"}, {"gamma", -0.025}}}};
   if (o.attention == "gated_mlp") return {{"gate", {{"type", "mlp"}}}};
   if (o.attention == "gated_linear") return {{"gate", {{"type", "linear"}, {"init", 0.25}}}};
@@ -31,16 +32,22 @@ Json attention_section(const Options& o) {
 }
 
 Json model_section(const Options& o) {
-  Json m = {{"type", o.model}, {"hidden_size", o.hidden}, {"num_hidden_layers", o.layers},
+  Json m = {{"type", o.model},
+            {"hidden_size", o.hidden},
+            {"num_hidden_layers", o.layers},
             {"num_attention_heads", o.heads}};
   if (o.model == "opt") {
-    m.update({{"vocab_size", o.vocab}, {"ffn_dim", o.ffn}, {"dropout", o.dropout},
+    m.update({{"vocab_size", o.vocab},
+              {"ffn_dim", o.ffn},
+              {"dropout", o.dropout},
               {"max_position_embeddings", o.length}});
   } else {
-    m.update({{"intermediate_size", o.ffn}, {"hidden_dropout_prob", o.dropout},
+    m.update({{"intermediate_size", o.ffn},
+              {"hidden_dropout_prob", o.dropout},
               {"attention_probs_dropout_prob", o.dropout}});
     if (o.model == "vit") m.update({{"num_labels", o.vocab}, {"image_size", o.length}});
-    if (o.model == "bert") m.update({{"vocab_size", o.vocab}, {"max_position_embeddings", o.length}});
+    if (o.model == "bert")
+      m.update({{"vocab_size", o.vocab}, {"max_position_embeddings", o.length}});
   }
   return m;
 }
@@ -66,14 +73,16 @@ class Products {
  public:
   Products(const Options& o, const Batch& batch) {
     const bool vit = o.model == "vit";
-    const int64_t length = vit ? (o.length / 16) * (o.length / 16) + 1 : o.length, rows = o.batch * length;
+    const int64_t length = vit ? (o.length / 16) * (o.length / 16) + 1 : o.length,
+                  rows = o.batch * length;
     const int64_t d = o.hidden, head = d / o.heads;
     for (int64_t i = 0; i < o.layers; ++i) {
-      for (const auto& [in, out] : {std::pair{d, 3 * d}, {d, d}, {d, o.ffn}, {o.ffn, d}}) linear(rows, in, out);
+      for (const auto& [in, out] : {std::pair{d, 3 * d}, {d, d}, {d, o.ffn}, {o.ffn, d}})
+        linear(rows, in, out);
       for (int repeat = 0; repeat < 2; ++repeat) {
-        batched(o.batch * o.heads, length, head, length);   // scores, and d probs
-        batched(o.batch * o.heads, length, length, head);   // context, and d query
-        batched(o.batch * o.heads, length, length, head);   // d key, d value
+        batched(o.batch * o.heads, length, head, length);  // scores, and d probs
+        batched(o.batch * o.heads, length, length, head);  // context, and d query
+        batched(o.batch * o.heads, length, length, head);  // d key, d value
       }
     }
     if (vit) linear(rows, 3 * 16 * 16, d);
@@ -118,7 +127,8 @@ void serve(const Options& o) {
   Json sections = {{"model", model_section(o)}, {"attention", attention_section(o)}};
   config::read(config::parse(sections.dump(), {"bench", 1}), config);
   const Batch batch = random_batch(o);
-  Pretrained pretrained = build_model(config, {nullptr, nullptr, o.model == "vit" ? 0 : o.length, 0});
+  Pretrained pretrained =
+      build_model(config, {nullptr, nullptr, o.model == "vit" ? 0 : o.length, 0});
   TrainingSession session(config, pretrained, at::kCPU);
   const Products products(o, batch);
   std::cout << "ready" << std::endl;
