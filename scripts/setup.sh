@@ -10,9 +10,9 @@ cache=${QUENCH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/quench}
 say() { printf '== %s\n' "$*" >&2; }
 die() { printf 'setup.sh: %s\n' "$*" >&2; exit 1; }
 
-packages=(build-essential cmake ninja-build pkg-config ccache lld python3 python3-pip unzip clang-format shellcheck
+packages=(build-essential cmake ninja-build pkg-config ccache python3 python3-pip unzip clang-format shellcheck
   nlohmann-json3-dev libspdlog-dev libcli11-dev libyaml-cpp-dev libicu-dev libjpeg62-turbo-dev libpng-dev zlib1g-dev
-  libgtest-dev libbenchmark-dev)
+  libgtest-dev)
 missing_packages() {
   for package in "${packages[@]}"; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || echo "$package"
