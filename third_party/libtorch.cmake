@@ -21,7 +21,6 @@ set(torch_libraries ${torch_root}/lib/libtorch.so ${torch_root}/lib/libtorch_cpu
 foreach(library c10_cuda torch_cuda)
   if(EXISTS ${torch_root}/lib/lib${library}.so)
     list(APPEND torch_libraries ${torch_root}/lib/lib${library}.so)
-    target_compile_definitions(quench_libtorch INTERFACE QUENCH_CUDA)
   endif()
 endforeach()
 # LibTorch brings its own OpenMP runtime; a second one in the process would keep a second pool of threads.

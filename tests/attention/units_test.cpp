@@ -13,14 +13,15 @@
 namespace quench {
 namespace {
 
+const std::string kUnits = std::string(QUENCH_TESTS_DIR) + "/golden/units/softmax";
+
 // LibTorch's own softmax differs in its last bits between vector widths (the stored values come
 // from an AVX2 machine); what quench adds to it, the stretch and the clip, is exact.
 constexpr double kSoftmaxRounding = 2.4e-7;
 
 TEST(SoftmaxUnits, AllNamesOfTheReference) {
-  QUENCH_NEED_GOLDEN();
-  const Json units = testing::read_json(testing::golden_folder() / "units/units.json");
-  const auto tensors = read_safetensors(testing::golden_folder() / "units/units.safetensors");
+  const Json units = testing::read_json(kUnits + ".json");
+  const auto tensors = read_safetensors(kUnits + ".safetensors");
   ASSERT_EQ(units.at("softmax").size(), 35u);
   const at::Tensor vanilla = tensors.at("softmax.y.0");
   for (const Json& unit : units.at("softmax")) {
@@ -44,8 +45,7 @@ TEST(SoftmaxUnits, AllNamesOfTheReference) {
 }
 
 TEST(GateUnits, LogitIsTheReferences) {
-  QUENCH_NEED_GOLDEN();
-  const Json units = testing::read_json(testing::golden_folder() / "units/units.json");
+  const Json units = testing::read_json(kUnits + ".json");
   for (const auto& [p, value] : units.at("logit").items())
     EXPECT_DOUBLE_EQ(logit(std::stod(p)), value.get<double>()) << p;
 }

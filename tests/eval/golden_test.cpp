@@ -9,14 +9,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::vector<std::string> cases() {
-  std::vector<std::string> cases;
-  if (testing::golden_folder().empty()) return cases;
-  for (const auto& entry : fs::directory_iterator(testing::golden_folder() / "metrics"))
-    cases.push_back(entry.path().stem().string());
-  return cases;
-}
-
 class GoldenMetrics : public ::testing::TestWithParam<std::string> {};
 
 // 1e-5: both sides compute norms and moments of float32 activations that differ in their last bits.
@@ -42,9 +34,8 @@ TEST_P(GoldenMetrics, RepeatTheReference) {
   EXPECT_EQ(result.at("samples"), 23);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, GoldenMetrics, ::testing::ValuesIn(cases()),
+INSTANTIATE_TEST_SUITE_P(All, GoldenMetrics, ::testing::ValuesIn(testing::golden_cases("metrics")),
                          [](const auto& info) { return info.param; });
-GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(GoldenMetrics);
 
 }  // namespace
 }  // namespace quench

@@ -15,15 +15,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::vector<std::string> cases() {
-  std::vector<std::string> cases;
-  if (testing::golden_folder().empty()) return cases;
-  for (const auto& entry : fs::directory_iterator(testing::golden_folder() / "quant"))
-    if (entry.path().extension() == ".json") cases.push_back(entry.path().stem().string());
-  std::sort(cases.begin(), cases.end());
-  return cases;
-}
-
 // Our name of a quantizer of the reference.
 std::string our_name(const std::string& theirs, bool weight) {
   static const std::vector<std::pair<std::string, std::string>> taps = {
@@ -193,9 +184,8 @@ TEST_P(GoldenPtq, RepeatsTheReferenceWithinItsSpread) {
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, GoldenPtq, ::testing::ValuesIn(cases()),
+INSTANTIATE_TEST_SUITE_P(All, GoldenPtq, ::testing::ValuesIn(testing::golden_cases("quant")),
                          [](const auto& info) { return info.param; });
-GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(GoldenPtq);
 
 // Quantizes each activation with the reference's own grid, compares, and hands on what the
 // reference had: one op at a time.
@@ -264,14 +254,16 @@ TEST_P(GoldenOps, EachOpRepeatsTheReferenceOnStoredInputs) {
   EXPECT_EQ(teacher.compared, stored);
 }
 
+// The runs whose activations are stored one by one.
 std::vector<std::string> stored_cases() {
-  if (testing::golden_folder().empty()) return {};
-  return {"bert_s_vanilla_w8a8", "bert_s_gate_token_linear_w8a8", "opt_pre_vanilla_w8a8_all",
-          "opt_pre_gate_token_linear_readme_w8a8"};
+  std::vector<std::string> stored;
+  for (const std::string& name : testing::golden_cases("quant"))
+    if (fs::file_size(testing::golden_folder() / "quant" / (name + ".safetensors")) > 1000000)
+      stored.push_back(name);
+  return stored;
 }
 INSTANTIATE_TEST_SUITE_P(Stored, GoldenOps, ::testing::ValuesIn(stored_cases()),
                          [](const auto& info) { return info.param; });
-GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(GoldenOps);
 
 }  // namespace
 }  // namespace quench

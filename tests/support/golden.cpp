@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "batches/data_config.h"
@@ -14,9 +15,22 @@ namespace quench::testing {
 namespace fs = std::filesystem;
 
 fs::path golden_folder() {
-  if (const char* folder = std::getenv("QUENCH_GOLDEN")) return fs::exists(folder) ? folder : "";
+  if (const char* folder = std::getenv("QUENCH_GOLDEN")) return folder;
   const fs::path beside = fs::path(QUENCH_TESTS_DIR) / "../../shared/golden";
-  return fs::exists(beside) ? fs::canonical(beside) : fs::path();
+  return fs::canonical(fs::exists(beside) ? beside : fs::path(QUENCH_TESTS_DIR) / "golden");
+}
+
+std::vector<std::string> golden_cases(const std::string& folder) {
+  std::vector<std::string> cases;
+  if (!fs::exists(golden_folder() / folder)) return cases;
+  for (const auto& entry : fs::directory_iterator(golden_folder() / folder)) {
+    const fs::path tensors = fs::path(entry.path()).replace_extension(".safetensors");
+    const bool complete = folder == "metrics" || fs::exists(tensors);
+    if (entry.path().extension() == ".json" && complete)
+      cases.push_back(entry.path().stem().string());
+  }
+  std::sort(cases.begin(), cases.end());
+  return cases;
 }
 
 Json read_json(const fs::path& path) { return Json::parse(read_file(path)); }

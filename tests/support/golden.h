@@ -14,13 +14,12 @@
 
 namespace quench::testing {
 
-// The whole folder: $QUENCH_GOLDEN, or shared/golden beside the repository. Empty if absent.
+// The whole folder ($QUENCH_GOLDEN, or shared/golden beside the repository) where it is there, else
+// the small part of it that is committed as tests/golden.
 std::filesystem::path golden_folder();
 
-// Skips the test, with a sentence, where the folder is absent.
-#define QUENCH_NEED_GOLDEN()                    \
-  if (quench::testing::golden_folder().empty()) \
-  GTEST_SKIP() << "the golden folder is not here (set QUENCH_GOLDEN)"
+// Names of the cases in a folder of it, in alphabetical order.
+std::vector<std::string> golden_cases(const std::string& folder);
 
 Json read_json(const std::filesystem::path& path);
 
