@@ -24,6 +24,7 @@
 
 #include "base/json.h"
 #include "config/node.h"
+#include "config/steps.h"
 #include "config/yaml.h"
 
 namespace quench::config {
@@ -54,7 +55,7 @@ struct Registry {
   std::vector<Entry> entries;
 };
 
-enum class Scalar { kBool, kInteger, kNumber, kString };
+enum class Scalar { kBool, kInteger, kNumber, kString, kSteps };
 
 struct ValueType {
   Scalar scalar;
@@ -68,8 +69,8 @@ class Fields {
 
   virtual ~Fields() = default;
 
-  // A value: bool, int64_t, double, std::string, std::vector of these, or std::optional of any of
-  // these (null in YAML). An absent key leaves the member as it is.
+  // A value: bool, int64_t, double, std::string, Steps, std::vector of these, or std::optional of
+  // any of these (null in YAML). An absent key leaves the member as it is.
   template <class T>
   void operator()(const std::string& name, T& member, const std::string& help,
                   const Constraint& constraint = any());
@@ -165,6 +166,10 @@ template <>
 struct TypeOf<std::string> {
   static constexpr ValueType value{Scalar::kString};
 };
+template <>
+struct TypeOf<Steps> {
+  static constexpr ValueType value{Scalar::kSteps};
+};
 template <class T>
 struct TypeOf<std::vector<T>> {
   static_assert(!TypeOf<T>::value.list && !TypeOf<T>::value.optional, "a list holds plain values");
@@ -179,18 +184,21 @@ template <class T>
 Json to_json(const T& value) {
   return value;
 }
+inline Json to_json(const Steps& value) { return value.to_json(); }
 template <class T>
 Json to_json(const std::optional<T>& value) {
-  return value ? Json(*value) : Json();
+  return value ? to_json(*value) : Json();
 }
 
 template <class T>
 void from_json(const Json& json, T& value) {
   value = json.get<T>();
 }
+inline void from_json(const Json& json, Steps& value) { value = Steps::from_json(json); }
 template <class T>
 void from_json(const Json& json, std::optional<T>& value) {
-  value = json.is_null() ? std::nullopt : std::optional<T>(json.get<T>());
+  value.reset();
+  if (!json.is_null()) from_json(json, value.emplace());
 }
 
 }  // namespace internal

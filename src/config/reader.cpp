@@ -31,7 +31,8 @@ std::string joined(const std::vector<std::string>& names) {
 
 std::string expected_scalar(Scalar type, const Constraint& constraint) {
   if (type == Scalar::kString && !constraint.expected.empty()) return constraint.expected;
-  constexpr const char* kNames[] = {"true or false", "an integer", "a number", "a string"};
+  constexpr const char* kNames[] = {"true or false", "an integer", "a number", "a string",
+                                    "a number of steps or 'N epochs',"};
   return kNames[static_cast<int>(type)] +
          (constraint.expected.empty() ? "" : " " + constraint.expected);
 }
@@ -46,6 +47,9 @@ bool has_type(const Json& value, Scalar type) {
       return value.is_number();
     case Scalar::kString:
       return value.is_string();
+    case Scalar::kSteps:
+      return value.is_number_integer() ||
+             (value.is_string() && parse_epochs(value.get<std::string>()));
   }
   return false;
 }
@@ -53,7 +57,11 @@ bool has_type(const Json& value, Scalar type) {
 Json checked_scalar(const Node& node, const std::string& path, ValueType type,
                     const Constraint& constraint) {
   const Json& value = node.scalar;
-  if (has_type(value, type.scalar) && (!constraint.accepts || constraint.accepts(value)))
+  const auto number = [&] {
+    const bool epochs = type.scalar == Scalar::kSteps && value.is_string();
+    return epochs ? Json(*parse_epochs(value.get<std::string>())) : value;
+  };
+  if (has_type(value, type.scalar) && (!constraint.accepts || constraint.accepts(number())))
     return type.scalar == Scalar::kNumber ? Json(value.get<double>()) : value;
 
   std::string message = "expected " + expected_scalar(type.scalar, constraint) +

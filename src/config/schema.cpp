@@ -4,12 +4,17 @@ namespace quench::config {
 namespace {
 
 Json value_schema(ValueType type, const Constraint& constraint) {
-  constexpr const char* kNames[] = {"boolean", "integer", "number", "string"};
+  constexpr const char* kNames[] = {"boolean", "integer", "number", "string", "integer"};
   Json schema = {{"type", kNames[static_cast<int>(type.scalar)]}};
+  if (type.scalar == Scalar::kSteps) {
+    schema["type"] = {"integer", "string"};
+    schema["pattern"] = "^[0-9.]+ epochs?$";
+  }
   schema.update(constraint.schema);
   if (type.list) schema = {{"type", "array"}, {"items", schema}};
   if (type.optional) {
-    schema["type"] = Json::array({schema["type"], "null"});
+    if (!schema["type"].is_array()) schema["type"] = Json::array({schema["type"]});
+    schema["type"].push_back("null");
     if (schema.contains("enum")) schema["enum"].push_back(nullptr);
   }
   return schema;

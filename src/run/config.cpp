@@ -26,26 +26,32 @@ void describe(config::Fields& f, OptimizerConfig& c) {
 
 void describe(config::Fields& f, ScheduleConfig& c) {
   f("shape", c.shape, "shape after the warm-up", one_of({"linear", "cosine", "constant"}));
-  f("warmup_steps", c.warmup_steps, "steps of linear warm-up", at_least(0));
-  f("steps", c.steps, "length of the schedule; default: train.steps", at_least(1));
+  f("warmup_steps", c.warmup_steps, "steps, or 'N epochs', of linear warm-up", at_least(0));
+  f("steps", c.steps, "length of the schedule; default: train.steps", greater_than(0));
   f("warmup_from_zero", c.warmup_from_zero, "as the reference: the first step has rate 0");
   f("final_lr_fraction", c.final_lr_fraction, "share of the peak rate that is left at the end",
     between(0, 0.999));
 }
 
 void describe(config::Fields& f, TrainConfig& c) {
-  f("steps", c.steps, "optimizer steps", at_least(1));
+  f("steps", c.steps, "optimizer steps, or 'N epochs'", greater_than(0));
   f("batch_size", c.batch_size, "samples of one forward pass", at_least(1));
   f("gradient_accumulation_steps", c.gradient_accumulation_steps, "forward passes of one step",
     at_least(1));
   f("max_grad_norm", c.max_grad_norm, "clip the global gradient norm; 0: off", at_least(0));
+  f("ema_decay", c.ema_decay,
+    "evaluate and save the exponential moving average of the weights, with this decay a step",
+    between(0, 0.9999999));
+  f("activation_penalty", c.activation_penalty,
+    "weight of the mean square of the FFN outputs in the loss; 0: off", at_least(0));
   f("seed", c.seed, "of initialization, data order, masks and dropout", at_least(0));
   f("shuffle", c.shuffle, "draw the samples in random order");
   f("initialize_from", c.initialize_from, "MODEL whose weights training starts from");
   f("log_every", c.log_every, "steps between lines of metrics.jsonl", at_least(1));
-  f("eval_every", c.eval_every, "steps between evaluations; 0: only at the end", at_least(0));
-  f("checkpoint_every", c.checkpoint_every, "steps between checkpoints; 0: only at the end",
+  f("eval_every", c.eval_every, "steps, or 'N epochs', between evaluations; 0: only at the end",
     at_least(0));
+  f("checkpoint_every", c.checkpoint_every,
+    "steps, or 'N epochs', between checkpoints; 0: only at the end", at_least(0));
   f("keep_checkpoints", c.keep_checkpoints, "newest checkpoints that are kept; 0: all",
     at_least(0));
 }
@@ -89,6 +95,16 @@ DataContext RunConfig::data_context() const {
   return {task_type(), task.mlm_probability, tokenizer, nullptr};
 }
 
+void RunConfig::resolve_epochs(int64_t samples) {
+  const double steps_per_epoch =
+      static_cast<double>(samples) /
+      static_cast<double>(train.batch_size * train.gradient_accumulation_steps);
+  for (config::Steps* steps :
+       {&train.steps, &train.eval_every, &train.checkpoint_every, &schedule.warmup_steps})
+    steps->resolve(steps_per_epoch);
+  if (schedule.steps) schedule.steps->resolve(steps_per_epoch);
+}
+
 RunConfig load_run_config(const std::string& path, const std::vector<std::string>& assignments) {
   const std::filesystem::path inside = std::filesystem::path(path) / "config.yaml";
   config::Node node = config::load(std::filesystem::is_directory(path) ? inside.string() : path);
@@ -103,7 +119,7 @@ RunConfig load_run_config(const std::string& path, const std::vector<std::string
   for (const auto& data : {config.ptq.calibration.data, config.ptq.evaluation.data})
     if (data) data->validate();
   const std::optional<std::string>& from = config.train.initialize_from;
-  if (from && !std::filesystem::exists(*from))
+  if (from && !std::filesystem::exists(expand_variables(*from)))
     throw UsageError(concat("train.initialize_from: '", *from, "' does not exist"));
   if (config.tokenizer.path && !std::filesystem::exists(expand_variables(*config.tokenizer.path)))
     throw UsageError(concat("tokenizer.path: '", *config.tokenizer.path, "' does not exist"));

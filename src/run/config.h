@@ -23,23 +23,25 @@ struct OptimizerConfig {
 
 struct ScheduleConfig {
   std::string shape = "linear";
-  int64_t warmup_steps = 0;
-  std::optional<int64_t> steps;   // length of the schedule; default: train.steps
-  bool warmup_from_zero = false;  // as the reference: the first step has rate 0
+  config::Steps warmup_steps = 0;
+  std::optional<config::Steps> steps;  // length of the schedule; default: train.steps
+  bool warmup_from_zero = false;       // as the reference: the first step has rate 0
   double final_lr_fraction = 0;
 };
 
 struct TrainConfig {
-  int64_t steps = 1000;
+  config::Steps steps = 1000;
   int64_t batch_size = 32;
   int64_t gradient_accumulation_steps = 1;
-  double max_grad_norm = 1.0;  // 0: off
+  double max_grad_norm = 1.0;       // 0: off
+  std::optional<double> ema_decay;  // evaluate and save the moving average of the weights
+  double activation_penalty = 0;    // of the FFN outputs (train/activation_penalty.h)
   int64_t seed = 1000;
   bool shuffle = true;
   std::optional<std::string> initialize_from;  // MODEL whose weights training starts from
   int64_t log_every = 50;
-  int64_t eval_every = 0;  // 0: only at the end
-  int64_t checkpoint_every = 1000;
+  config::Steps eval_every = 0;  // 0: only at the end
+  config::Steps checkpoint_every = 1000;
   int64_t keep_checkpoints = 2;  // 0: all
 };
 
@@ -73,6 +75,9 @@ struct RunConfig {
   // The task, resolved: from the model where the config is silent.
   std::string task_type() const;
   DataContext data_context() const;
+
+  // Turns what is given in epochs into steps, for a training set of `samples` samples.
+  void resolve_epochs(int64_t samples);
 };
 void describe(config::Fields& fields, RunConfig& config);
 

@@ -1,5 +1,6 @@
 #include "sweep/sweep.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <map>
@@ -32,9 +33,10 @@ std::string slug(const std::string& name) {
 }
 
 // Whether no two results would lie in the same place.
-bool have_own_folders(const std::vector<SweepEntry>& entries) {
+template <class Entry>
+bool have_own_folders(const std::vector<Entry>& entries) {
   std::set<std::string> slugs;
-  for (const SweepEntry& entry : entries) slugs.insert(slug(entry.name));
+  for (const Entry& entry : entries) slugs.insert(slug(entry.name));
   return slugs.size() == entries.size();
 }
 
@@ -70,11 +72,11 @@ class Sweep {
   SweepOutcome run();
 
  private:
-  RunConfig config(const SweepEntry& row, int64_t seed,
+  RunConfig config(const SweepRow& row, int64_t seed,
                    const std::vector<std::string>& more = {}) const {
     std::vector<std::string> all = joined(row.set, assignments_, more);
     all.push_back(concat("train.seed=", seed));
-    return load_run_config(sweep_.base, all);
+    return load_run_config(*row.base, all);
   }
   void cell(size_t row, int64_t seed);
   void quantize(size_t row, int64_t seed, const fs::path& run, const Json& full_precision);
@@ -112,7 +114,7 @@ bool Sweep::train_if_needed(const RunConfig& config, const fs::path& run) {
 }
 
 void Sweep::cell(size_t row, int64_t seed) {
-  const SweepEntry& entry = sweep_.rows[row];
+  const SweepRow& entry = sweep_.rows[row];
   const fs::path run = folder_ / concat(slug(entry.name), "-seed", seed);
   log_info(concat("== ", entry.name, ", seed ", seed, " (", run.string(), ")"));
   if (!train_if_needed(config(entry, seed), run)) return;
@@ -166,7 +168,11 @@ SweepOutcome Sweep::outcome() const {
   SweepOutcome outcome;
   Table& table = outcome.table;
   table.title = sweep_.title;
-  const std::string unit = !results_.empty() && results_[0].accuracy ? " acc." : " ppl";
+  const auto accuracies = std::count_if(results_.begin(), results_.end(),
+                                        [](const RowResult& r) { return r.accuracy; });
+  const std::string unit = accuracies == 0                                       ? " ppl"
+                           : accuracies == static_cast<int64_t>(results_.size()) ? " acc."
+                                                                                 : " ppl or acc.";
   table.columns = {{"method"},
                    {"FP" + unit, Align::kRight},
                    {"max inf norm", Align::kRight},
@@ -231,15 +237,21 @@ void describe(config::Fields& f, SweepEntry& c) {
   f.require(!c.name.empty(), "name", "expected a name");
 }
 
+void describe(config::Fields& f, SweepRow& c) {
+  describe(f, static_cast<SweepEntry&>(c));
+  f("base", c.base, "config that its runs start from; default: the sweep's");
+}
+
 void describe(config::Fields& f, SweepConfig& c) {
   f("title", c.title, "above the table");
-  f("base", c.base, "config that every run starts from, relative to this file");
+  f("base", c.base, "config that runs start from, relative to this file");
   f.list("rows", c.rows, "ways to train");
   f("seeds", c.seeds, "training seeds", config::at_least(0));
   f.list("ptq", c.ptq, "ways to quantize");
   f("ptq_seeds", c.ptq_seeds, "calibration seeds", config::at_least(0));
-  f.require(!c.base.empty(), "base", "expected a config file");
   f.require(!c.rows.empty(), "rows", "expected at least one way to train");
+  for (const SweepRow& row : c.rows)
+    f.require(c.base || row.base, "base", "expected a config file, here or in every row");
   f.require(have_own_folders(c.rows), "rows", "two names make the same folder or file name");
   f.require(have_own_folders(c.ptq), "ptq", "two names make the same folder or file name");
 }
@@ -247,11 +259,11 @@ void describe(config::Fields& f, SweepConfig& c) {
 SweepConfig load_sweep(const std::string& path, const std::vector<std::string>& assignments) {
   SweepConfig sweep;
   config::read(config::load(path), sweep);
-  sweep.base = (fs::path(path).parent_path() / sweep.base).string();
-  for (const SweepEntry& row : sweep.rows) {
-    load_run_config(sweep.base, joined(row.set, assignments));
+  for (SweepRow& row : sweep.rows) {
+    row.base = (fs::path(path).parent_path() / (row.base ? *row.base : *sweep.base)).string();
+    load_run_config(*row.base, joined(row.set, assignments));
     for (const SweepEntry& setting : sweep.ptq)
-      load_run_config(sweep.base, joined(row.set, assignments, setting.set));
+      load_run_config(*row.base, joined(row.set, assignments, setting.set));
   }
   return sweep;
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,24 +12,29 @@
 
 namespace quench {
 
-// One row (a way to train) or one column (a way to quantize): assignments over the base config.
+// A way to quantize, one column of the table: assignments over the row's config.
 struct SweepEntry {
   std::string name;
-  std::vector<std::string> set;  // "attention.softmax.type=clipped"
+  std::vector<std::string> set;  // "ptq.weights.bits=4"
+};
+
+// A way to train, one row of the table.
+struct SweepRow : SweepEntry {
+  std::optional<std::string> base;  // default: the sweep's
 };
 
 struct SweepConfig {
   std::string title;
-  std::string base;  // the config that every run starts from, relative to the sweep's file
-  std::vector<SweepEntry> rows;
+  std::optional<std::string> base;  // the config that runs start from, relative to the sweep's file
+  std::vector<SweepRow> rows;
   std::vector<int64_t> seeds = {1000};  // of training
   std::vector<SweepEntry> ptq;
   std::vector<int64_t> ptq_seeds = {1, 2, 3};  // of calibration
 };
 void describe(config::Fields& fields, SweepConfig& config);
 
-// Reads CONFIG; every assignment is applied to the base config of all runs, on top of the rows'.
-// Validates every run before the first starts. Throws UsageError.
+// Reads CONFIG; every row gets its base; every assignment is applied to the base config of all
+// runs, on top of the rows'. Validates every run before the first starts. Throws UsageError.
 SweepConfig load_sweep(const std::string& path, const std::vector<std::string>& assignments);
 
 struct SweepOutcome {

@@ -44,15 +44,27 @@ void check_same_architecture(const Pretrained& saved, const Pretrained& expected
         ", the config says ", config::write(expected.attention).dump());
 }
 
+// Copies what was saved into tensors of the same names.
+void fill(const std::vector<std::pair<std::string, at::Tensor>>& tensors,
+          const std::map<std::string, at::Tensor>& saved) {
+  for (const auto& [name, tensor] : tensors) {
+    const auto found = saved.find(name);
+    check(found != saved.end(), "'", name, "' is missing");
+    check(found->second.sizes() == tensor.sizes(), "'", name, "' has shape ", found->second.sizes(),
+          ", expected ", tensor.sizes());
+    tensor.copy_(found->second);
+  }
+}
+
 }  // namespace
 
 void save_checkpoint(const fs::path& run, const Pretrained& pretrained, const Tokenizer* tokenizer,
-                     const AdamW& optimizer, const TrainingState& state, int64_t keep) {
+                     const TrainingState& state, int64_t keep) {
   const fs::path checkpoints = run / "checkpoints";
   AtomicFolder folder(checkpoints / step_name(state.step));
   save_pretrained(folder.path(), pretrained);
   if (tokenizer) tokenizer->save(folder.path().string());
-  write_safetensors(folder.path() / "training.safetensors", optimizer.state());
+  write_safetensors(folder.path() / "training.safetensors", state.tensors);
   const Json json = {{"step", state.step},
                      {"loss_scale", state.loss_scale},
                      {"loss_scale_growth", state.loss_scale_growth}};
@@ -62,15 +74,16 @@ void save_checkpoint(const fs::path& run, const Pretrained& pretrained, const To
   delete_old(checkpoints, keep);
 }
 
-TrainingState load_checkpoint(const fs::path& run, Pretrained& pretrained, AdamW& optimizer) {
+void load_checkpoint(const fs::path& run, Pretrained& pretrained, TrainingState& state) {
   const fs::path folder = model_folder(run.string());
   try {
     check_same_architecture(load_architecture(folder), pretrained);
     load_values(pretrained.model->parameters, read_safetensors(folder));
-    optimizer.load_state(read_safetensors(folder / "training.safetensors"));
+    fill(state.tensors, read_safetensors(folder / "training.safetensors"));
     const Json json = Json::parse(read_file(folder / "state.json"));
-    return {json.at("step").get<int64_t>(), json.at("loss_scale").get<double>(),
-            json.at("loss_scale_growth").get<int64_t>()};
+    state.step = json.at("step").get<int64_t>();
+    state.loss_scale = json.at("loss_scale").get<double>();
+    state.loss_scale_growth = json.at("loss_scale_growth").get<int64_t>();
   } catch (const Json::exception& error) {
     fail((folder / "state.json").string(), ": ", error.what());
   } catch (const Error& error) {

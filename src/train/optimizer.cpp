@@ -2,8 +2,6 @@
 
 #include <ATen/ATen.h>
 
-#include "base/error.h"
-
 namespace quench {
 namespace {
 
@@ -89,16 +87,6 @@ std::vector<std::pair<std::string, at::Tensor>> AdamW::state() const {
                            group.parameters[i]->view(part, group.exp_avg_sq[i]));
       }
   return state;
-}
-
-void AdamW::load_state(const std::map<std::string, at::Tensor>& saved) {
-  for (auto& [name, tensor] : state()) {
-    const auto found = saved.find(name);
-    check(found != saved.end(), "'", name, "' is missing");
-    check(found->second.sizes() == tensor.sizes(), "'", name, "' has shape ", found->second.sizes(),
-          ", expected ", tensor.sizes());
-    tensor.copy_(found->second);
-  }
 }
 
 }  // namespace quench

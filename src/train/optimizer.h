@@ -5,7 +5,6 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <map>
 #include <string>
 #include <vector>
 
@@ -30,9 +29,9 @@ class AdamW {
   // Names of the parameters of each group, for inspection: {decay, names}.
   std::vector<std::pair<double, std::vector<std::string>>> groups() const;
 
-  // Moments under "exp_avg.<name>" and "exp_avg_sq.<name>", and the number of steps under "step".
+  // Moments under "exp_avg.<name>" and "exp_avg_sq.<name>", and the number of steps under "step":
+  // the optimizer's own tensors, to save and to copy into.
   std::vector<std::pair<std::string, at::Tensor>> state() const;
-  void load_state(const std::map<std::string, at::Tensor>& state);
 
  private:
   struct Group {

@@ -15,6 +15,8 @@ TrainingSession::TrainingSession(const RunConfig& config, Pretrained& pretrained
       device_(device),
       optimizer_((pretrained.model->parameters.to(device, at::kFloat), *pretrained.model),
                  config.optimizer) {
+  if (config.train.ema_decay)
+    average_.emplace(pretrained.model->parameters, *config.train.ema_decay);
   const auto options = at::device(device);
   bad_steps_ = at::zeros({}, options.dtype(at::kFloat));
   if (config.precision == "fp16") {
@@ -25,7 +27,8 @@ TrainingSession::TrainingSession(const RunConfig& config, Pretrained& pretrained
 
 at::Tensor TrainingSession::forward_backward(const Batch& batch, int64_t micro_step) {
   const int64_t passes = config_.train.gradient_accumulation_steps;
-  ForwardContext context{Taps(),
+  const double penalty = config_.train.activation_penalty;
+  ForwardContext context{penalty > 0 ? Taps({&penalty_}) : Taps(),
                          DropoutStream(static_cast<uint64_t>(config_.train.seed),
                                        static_cast<uint64_t>(steps_done_ * passes + micro_step))};
   at::Tensor loss;
@@ -35,7 +38,7 @@ at::Tensor TrainingSession::forward_backward(const Batch& batch, int64_t micro_s
   }
   at::Tensor scale = at::full_like(loss, 1.0 / static_cast<double>(passes));
   if (loss_scale_.defined()) scale.mul_(loss_scale_.squeeze());
-  loss.backward(scale);
+  (penalty > 0 ? loss + penalty * penalty_.take() : loss).backward(scale);
   return loss.detach();
 }
 
@@ -70,6 +73,7 @@ StepResult TrainingSession::step(const std::function<Batch()>& next) {
   }
   optimizer_.step(result.learning_rate, factor, skip);
   optimizer_.zero_gradients();
+  if (average_) average_->update();
   if (scale.defined()) update_loss_scale(skip);
   ++steps_done_;
   return result;
@@ -89,9 +93,16 @@ void TrainingSession::check_finite() {
       " had a non-finite loss or gradient (their updates were left out): the rate may be too high");
 }
 
+void TrainingSession::swap_average() {
+  if (average_) average_->swap();
+}
+
 TrainingState TrainingSession::state() const {
   TrainingState state;
   state.step = steps_done_;
+  state.tensors = optimizer_.state();
+  if (average_)
+    for (auto& weight : average_->state()) state.tensors.push_back(std::move(weight));
   if (loss_scale_.defined()) {
     state.loss_scale = loss_scale_.item<double>();
     state.loss_scale_growth = loss_scale_growth_.item<int64_t>();
@@ -101,6 +112,7 @@ TrainingState TrainingSession::state() const {
 
 void TrainingSession::resume(const TrainingState& state) {
   steps_done_ = state.step;
+  swap_average();
   if (!loss_scale_.defined()) return;
   loss_scale_.fill_(state.loss_scale);
   loss_scale_growth_.fill_(state.loss_scale_growth);

@@ -40,7 +40,7 @@ Json summary(const Json& evaluation) {
 // Everything that lives as long as a run.
 class Run {
  public:
-  Run(const RunConfig& config, fs::path folder, bool resume);
+  Run(RunConfig config, fs::path folder, bool resume);
   void announce() const;
   TrainOutcome train();
 
@@ -52,7 +52,7 @@ class Run {
   bool due(int64_t every) const { return every > 0 && session_->steps_done() % every == 0; }
   int64_t step() const { return session_->steps_done(); }
 
-  const RunConfig& config_;
+  RunConfig config_;
   fs::path folder_;
   OpenedData training_, validation_;
   Pretrained pretrained_;
@@ -61,17 +61,20 @@ class Run {
   std::chrono::steady_clock::time_point logged_at_;
 };
 
-Run::Run(const RunConfig& config, fs::path folder, bool resume)
-    : config_(config), folder_(std::move(folder)) {
-  const at::Device device = choose_device(config.device);
-  training_ = config.data->open(Subset::kTrain, config.data_context());
-  DataContext context = config.data_context();
+Run::Run(RunConfig config, fs::path folder, bool resume)
+    : config_(std::move(config)), folder_(std::move(folder)) {
+  const at::Device device = choose_device(config_.device);
+  DataContext context = config_.data_context();
+  training_ = config_.data->open(Subset::kTrain, context);
   context.tokenizer = training_.tokenizer;
-  validation_ = config.data->open(Subset::kValidation, context);
-  pretrained_ = build_model(config, training_);
-  session_ = std::make_unique<TrainingSession>(config, pretrained_, device);
+  validation_ = config_.data->open(Subset::kValidation, context);
+  config_.resolve_epochs(training_.source->samples());
+  pretrained_ = build_model(config_, training_);
+  session_ = std::make_unique<TrainingSession>(config_, pretrained_, device);
   if (resume && fs::exists(folder_ / "checkpoints" / "latest")) {
-    session_->resume(load_checkpoint(folder_, pretrained_, session_->optimizer()));
+    TrainingState state = session_->state();
+    load_checkpoint(folder_, pretrained_, state);
+    session_->resume(state);
   }
   check_vocabulary(*training_.source, pretrained_);
   check_vocabulary(*validation_.source, pretrained_);
@@ -85,6 +88,7 @@ void Run::announce() const {
 }
 
 Json Run::evaluate_now(const std::string& label) const {
+  const TrainingSession::Averaged averaged(*session_);
   EvaluationOptions options;
   options.batch_size = config_.eval.batch_size;
   options.max_batches = config_.eval.max_batches;
@@ -97,8 +101,9 @@ Json Run::evaluate_now(const std::string& label) const {
 }
 
 void Run::save() const {
-  save_checkpoint(folder_, pretrained_, training_.tokenizer.get(), session_->optimizer(),
-                  session_->state(), config_.train.keep_checkpoints);
+  const TrainingSession::Averaged averaged(*session_);
+  save_checkpoint(folder_, pretrained_, training_.tokenizer.get(), session_->state(),
+                  config_.train.keep_checkpoints);
 }
 
 void Run::log(MetricsLog& metrics, const StepResult& result) {
@@ -189,11 +194,12 @@ Pretrained build_model(const RunConfig& config, const OpenedData& data) {
   Parameters& parameters = pretrained.model->parameters;
   parameters.initialize(static_cast<uint64_t>(config.train.seed));
   if (config.train.initialize_from) {
-    const Pretrained from = load_pretrained(*config.train.initialize_from);
+    const std::string folder = expand_variables(*config.train.initialize_from);
+    const Pretrained from = load_pretrained(folder);
     std::map<std::string, at::Tensor> values;
     for (auto& [name, value] : from.model->parameters.named_values()) values[name] = value;
     for (const std::string& name : load_values(parameters, values, /*allow_partial=*/true))
-      log_info(concat(name, ": not in ", *config.train.initialize_from, ", freshly drawn"));
+      log_info(concat(name, ": not in ", folder, ", freshly drawn"));
   }
   return pretrained;
 }

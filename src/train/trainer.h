@@ -11,7 +11,10 @@
 #include "batches/loader.h"
 #include "eval/evaluator.h"
 #include "run/config.h"
+#include "train/activation_penalty.h"
 #include "train/checkpoint.h"
+#include "train/optimizer.h"
+#include "train/weight_average.h"
 
 namespace quench {
 
@@ -37,7 +40,21 @@ class TrainingSession {
   // device.
   void check_finite();
 
+  // While it lives, the model holds the moving average of its weights, if the config asks for one.
+  class Averaged {
+   public:
+    explicit Averaged(TrainingSession& session) : session_(session) { session_.swap_average(); }
+    ~Averaged() { session_.swap_average(); }
+    Averaged(const Averaged&) = delete;
+    Averaged& operator=(const Averaged&) = delete;
+
+   private:
+    TrainingSession& session_;
+  };
+
+  // To save beside the averaged model, and to load into.
   TrainingState state() const;
+  // Goes on from `state`; the model holds what was saved beside it.
   void resume(const TrainingState& state);
   AdamW& optimizer() { return optimizer_; }
   int64_t steps_done() const { return steps_done_; }
@@ -45,12 +62,15 @@ class TrainingSession {
 
  private:
   at::Tensor forward_backward(const Batch& batch, int64_t micro_step);
+  void swap_average();
   void update_loss_scale(const at::Tensor& overflow);
 
   const RunConfig& config_;
   Pretrained& pretrained_;
   at::Device device_;
   AdamW optimizer_;
+  std::optional<WeightAverage> average_;
+  ActivationPenalty penalty_;
   int64_t steps_done_ = 0;
   at::Tensor loss_scale_, loss_scale_growth_;  // fp16 only: float32 and int32 [1]
   at::Tensor bad_steps_;                       // on a GPU: non-finite steps since the last check

@@ -33,12 +33,13 @@ TEST(ShippedConfigs, DescribeModelsThatCanBeBuilt) {
   EXPECT_GE(files.size(), 21u);
   for (const fs::path& file : files) {
     SCOPED_TRACE(file.filename());
-    const RunConfig config = read_config(file);
+    RunConfig config = read_config(file);
     ASSERT_TRUE(config.model && config.data);
     if (config.model->vocabulary_or_classes() == 0) config.model->fit(1000);
     // Allocated, never touched: a 1.3B model costs no memory here.
     const auto model = config.model->build(config.attention, config.model->max_positions());
     EXPECT_GT(model->parameters.count(), 100000);
+    config.resolve_epochs(1000000);
     EXPECT_LT(config.schedule.warmup_steps, config.train.steps);
   }
 }
@@ -55,9 +56,9 @@ TEST(ShippedConfigs, SweepsNameExistingConfigs) {
     SCOPED_TRACE(file.filename());
     SweepConfig sweep;
     config::read(config::load(file.string()), sweep);
-    const fs::path base = file.parent_path() / sweep.base;
-    ASSERT_TRUE(fs::exists(base));
-    for (const SweepEntry& row : sweep.rows) {
+    for (const SweepRow& row : sweep.rows) {
+      const fs::path base = file.parent_path() / (row.base ? *row.base : *sweep.base);
+      ASSERT_TRUE(fs::exists(base));
       config::Node node = config::load(base.string());
       for (const std::string& assignment : row.set) config::set(node, assignment);
       RunConfig config;

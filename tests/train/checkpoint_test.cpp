@@ -21,10 +21,13 @@ class Training {
     for (int i = 0; i < count; ++i) session.step([&] { return tiny_batch(session.steps_done()); });
   }
   void save(const fs::path& run, int64_t keep = 2) {
-    save_checkpoint(run, pretrained, nullptr, session.optimizer(), session.state(), keep);
+    const TrainingSession::Averaged averaged(session);
+    save_checkpoint(run, pretrained, nullptr, session.state(), keep);
   }
   void load(const fs::path& run) {
-    session.resume(load_checkpoint(run, pretrained, session.optimizer()));
+    TrainingState state = session.state();
+    load_checkpoint(run, pretrained, state);
+    session.resume(state);
   }
   std::map<std::string, at::Tensor> moments() const {
     std::map<std::string, at::Tensor> moments;
@@ -70,10 +73,13 @@ class Checkpoint : public TemporaryFolder {
 TEST_F(Checkpoint, HoldsWeightsMomentsAndState) {
   Training first(config_);
   first.steps(3);
-  save_checkpoint(folder_, first.pretrained, nullptr, first.session.optimizer(), {3, 1024, 17}, 2);
+  TrainingState state = first.session.state();
+  state.loss_scale = 1024;
+  state.loss_scale_growth = 17;
+  save_checkpoint(folder_, first.pretrained, nullptr, state, 2);
   Training second(config_, tiny_bert(/*seed=*/2));
-  const TrainingState state =
-      load_checkpoint(folder_, second.pretrained, second.session.optimizer());
+  state = second.session.state();
+  load_checkpoint(folder_, second.pretrained, state);
   EXPECT_EQ(state.step, 3);
   EXPECT_EQ(state.loss_scale, 1024);
   EXPECT_EQ(state.loss_scale_growth, 17);
@@ -93,6 +99,33 @@ TEST_F(Checkpoint, ResumedTrainingIsExact) {
   second.steps(3);
   EXPECT_TRUE(equal(whole.moments(), second.moments()));
   EXPECT_TRUE(equal(weights_of(whole.pretrained), weights_of(second.pretrained)));
+}
+
+// The averages are what is evaluated and saved; training goes on from the weights.
+TEST_F(Checkpoint, ResumedAverageIsExact) {
+  config_.train.ema_decay = 0.9;
+  Training whole(config_), first(config_);
+  first.steps(2);
+  first.save(folder_);
+  whole.steps(2);
+  {
+    const TrainingSession::Averaged averaged(whole.session);
+    EXPECT_TRUE(equal(weights_of(whole.pretrained), weights_of(load_pretrained(folder_.string()))));
+  }
+  Training second(config_, tiny_bert(/*seed=*/2));
+  second.load(folder_);
+  second.steps(3);
+  whole.steps(3);
+  EXPECT_TRUE(equal(weights_of(whole.pretrained), weights_of(second.pretrained)));
+  const TrainingSession::Averaged a(whole.session), b(second.session);
+  EXPECT_TRUE(equal(weights_of(whole.pretrained), weights_of(second.pretrained)));
+}
+
+TEST_F(Checkpoint, WithoutTheWeightsOfAnAverageIsRefused) {
+  Training(config_).save(folder_);
+  config_.train.ema_decay = 0.9;
+  Training averaging(config_);
+  EXPECT_NE(error_of([&] { averaging.load(folder_); }).find("'weight."), std::string::npos);
 }
 
 TEST_F(Checkpoint, KeepsTheNewest) {

@@ -62,8 +62,8 @@ class GoldenTraining : public ::testing::TestWithParam<std::string> {
     config.train.steps = static_cast<int64_t>(flag("--max_train_steps"));
     config.schedule.steps = config.train.steps;
     if (!opt) {  // run_mlm stretches its schedule by the accumulation (quirk 5 of SPEC 12)
-      config.schedule.warmup_steps *= passes;
-      *config.schedule.steps *= passes;
+      config.schedule.warmup_steps = config.schedule.warmup_steps * passes;
+      config.schedule.steps = config.train.steps * passes;
     }
     config.train.gradient_accumulation_steps = passes;
     config.train.max_grad_norm = flag("--max_grad_norm");

@@ -43,6 +43,61 @@ TEST(TrainingSession, AccumulatesTheMeanOfItsPasses) {
   EXPECT_NEAR(result.gradient_norm.item<double>(), expected.gradient_norm.item<double>(), 1e-6);
 }
 
+// average <- decay * average + (1 - decay) * weight after every step, from the first weights on.
+TEST(TrainingSession, AveragesTheWeights) {
+  RunConfig averaged = config();
+  averaged.train.ema_decay = 0.75;
+  Pretrained model = without_dropout();
+  std::map<std::string, at::Tensor> expected;
+  for (const auto& [name, value] : weights_of(model)) expected[name] = value.to(at::kDouble);
+  TrainingSession session(averaged, model, at::kCPU);
+  for (int i = 0; i < 3; ++i) {
+    session.step([&] { return tiny_batch(i); });
+    for (const auto& [name, value] : weights_of(model))
+      expected[name] = 0.75 * expected[name] + 0.25 * value.to(at::kDouble);
+  }
+  const auto weights = weights_of(model);
+  {
+    const TrainingSession::Averaged now(session);
+    for (const auto& [name, value] : weights_of(model))
+      EXPECT_LT((value - expected[name]).abs().max().item<double>(), 2e-7)
+          << name;  // three roundings of values up to 1
+    EXPECT_FALSE(equal(weights, weights_of(model)));
+  }
+  EXPECT_TRUE(equal(weights, weights_of(model)));
+}
+
+// The gradient of loss + w * sum of mean squares, of which the loss's own is subtracted.
+TEST(TrainingSession, PenalizesFfnOutputs) {
+  const auto gradients = [](double penalty, StepResult* result) {
+    RunConfig penalized = config();
+    penalized.train.activation_penalty = penalty;
+    penalized.train.max_grad_norm = 0;
+    Pretrained model = without_dropout();
+    TrainingSession session(penalized, model, at::kCPU);
+    *result = session.step([] { return tiny_batch(0); });
+    std::map<std::string, at::Tensor> gradients;  // the first moment of one step is (1 - beta) g
+    for (const auto& [name, tensor] : session.optimizer().state())
+      if (name.starts_with("exp_avg.")) gradients[name.substr(8)] = tensor.clone() / 0.1;
+    return gradients;
+  };
+  StepResult plain, penalized;
+  const auto without = gradients(0, &plain), with = gradients(3, &penalized);
+  EXPECT_EQ(plain.loss.item<double>(), penalized.loss.item<double>())
+      << "the loss stays the task's";
+
+  Pretrained model = without_dropout();
+  model.model->parameters.to(at::kCPU, at::kFloat);
+  ActivationPenalty listener;
+  ForwardContext context{Taps({&listener}), DropoutStream()};
+  const at::Tensor loss = model.model->forward(tiny_batch(0), context).loss;
+  (0 * loss + listener.take()).backward();
+  for (const auto& [name, gradient] : model.model->parameters.named_gradients())
+    EXPECT_LT((with.at(name) - without.at(name) - 3 * gradient).abs().max().item<double>(), 2e-6)
+        << name;
+  EXPECT_FALSE(listener.take().defined());
+}
+
 TEST(TrainingSession, ClipsTheGlobalNorm) {
   RunConfig clipped = config();
   clipped.train.max_grad_norm = 1e-3;
@@ -62,7 +117,9 @@ TEST(TrainingSession, DropoutIsAFunctionOfTheStep) {
     still.optimizer.learning_rate = 1e-30;  // the weights stay
     Pretrained model = tiny_bert();
     TrainingSession session(still, model, at::kCPU);
-    session.resume({first_step, 0, 0});
+    TrainingState state;
+    state.step = first_step;
+    session.resume(state);
     std::vector<double> losses;
     for (int i = 0; i < 3; ++i)
       losses.push_back(session.step([] { return tiny_batch(0); }).loss.item<double>());
