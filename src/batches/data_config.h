@@ -55,6 +55,8 @@ class DataConfig {
   virtual void describe(config::Fields& fields) = 0;
   // Throws UsageError naming a file or pattern that does not exist; creates nothing.
   virtual void validate() const = 0;
+  // Throws UsageError when training cannot take batches of this size.
+  virtual void check_batch_size(int64_t /*batch_size*/) const {}
   // Prepares what is not prepared yet (tokenizer, token shards), shows progress, and opens one
   // subset.
   virtual OpenedData open(Subset subset, const DataContext& context) const = 0;
