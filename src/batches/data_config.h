@@ -55,6 +55,8 @@ class DataConfig {
   virtual void describe(config::Fields& fields) = 0;
   // Throws UsageError naming a file or pattern that does not exist; creates nothing.
   virtual void validate() const = 0;
+  // Throws UsageError when training cannot take batches of this size.
+  virtual void check_batch_size(int64_t /*batch_size*/) const {}
   // Prepares what is not prepared yet (tokenizer, token shards), shows progress, and opens one
   // subset.
   virtual OpenedData open(Subset subset, const DataContext& context) const = 0;
@@ -62,11 +64,20 @@ class DataConfig {
 
 const config::Registry<DataConfig>& data_types();
 
-// Text files, tokenized, cut into chunks.
+// One body of text among several.
+struct TextCorpus {
+  std::vector<std::string> files;
+  std::vector<std::string> validation_files;
+  double weight = 1;  // passes over it in one epoch of the whole
+};
+void describe(config::Fields& fields, TextCorpus& corpus);
+
+// Text files, tokenized, cut into chunks: one corpus, or several that are concatenated.
 class TextData : public DataConfig {
  public:
   std::vector<std::string> files;
   std::vector<std::string> validation_files;
+  std::vector<TextCorpus> corpora;  // instead of the two above
   double validation_share = 0.05;
   int64_t split_seed = 0;
   int64_t max_seq_length = 128;

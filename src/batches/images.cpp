@@ -82,10 +82,6 @@ class ImageBatchSource : public BatchSource {
   // The position in the whole stream serves as that in the step's batch: within a step they differ
   // by a constant, which is even if the batch is.
   BatchKey key(const BatchRequest& request) const {
-    if (mixes(options_) && request.samples.size() % 2 != 0)
-      throw UsageError(concat("train.batch_size: expected an even number, since data.images.",
-                              options_.mixup_alpha > 0 ? "mixup_alpha" : "cutmix_alpha",
-                              " > 0 mixes pairs of images, got ", request.samples.size()));
     return {request.seed, static_cast<uint64_t>(request.step), request.positions.front()};
   }
 
@@ -152,6 +148,13 @@ void ImageInput::describe(config::Fields& f) {
   f("on_error", on_error, "an unreadable image ends the run, or is named and left out",
     config::one_of({"fail", "skip"}));
   f("threads", threads, "threads that make images; default: one a core", config::at_least(1));
+}
+
+void ImageInput::check_batch_size(int64_t batch_size) const {
+  if (mixes(images) && batch_size % 2 != 0)
+    throw UsageError(concat("train.batch_size: expected an even number, since data.images.",
+                            images.mixup_alpha > 0 ? "mixup_alpha" : "cutmix_alpha",
+                            " > 0 mixes pairs of images, got ", batch_size));
 }
 
 OpenedData ImageInput::open(ImageSourcePtr source, const DataContext& context) const {

@@ -22,6 +22,7 @@ struct ImageInput {
   std::optional<int64_t> threads;  // default: one a core
 
   void describe(config::Fields& fields);
+  void check_batch_size(int64_t batch_size) const;
   OpenedData open(ImageSourcePtr source, const DataContext& context) const;
 };
 
@@ -36,6 +37,7 @@ class ImageFolderData : public DataConfig {
   std::string type() const override { return "image_folder"; }
   void describe(config::Fields& fields) override;
   void validate() const override;
+  void check_batch_size(int64_t size) const override { input.check_batch_size(size); }
   OpenedData open(Subset subset, const DataContext& context) const override;
 };
 
@@ -52,6 +54,7 @@ class PackedImagesData : public DataConfig {
   std::string type() const override { return type_; }
   void describe(config::Fields& fields) override;
   void validate() const override;
+  void check_batch_size(int64_t size) const override { input.check_batch_size(size); }
   OpenedData open(Subset subset, const DataContext& context) const override;
 
  private:
@@ -71,6 +74,7 @@ class SyntheticImagesData : public DataConfig {
   std::string type() const override { return "synthetic"; }
   void describe(config::Fields& fields) override;
   void validate() const override {}
+  void check_batch_size(int64_t size) const override { input.check_batch_size(size); }
   OpenedData open(Subset subset, const DataContext& context) const override;
 };
 

@@ -2,6 +2,8 @@
 // or next-token labels.
 #include <ATen/ATen.h>
 
+#include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <set>
 
@@ -13,6 +15,7 @@
 #include "data/corpus.h"
 #include "data/masking.h"
 #include "data/prepare.h"
+#include "data/sampler.h"
 #include "data/sentencepiece.h"
 #include "io/atomic_file.h"
 
@@ -21,10 +24,25 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// A corpus as a stream of chunks that has every chunk once before it has one again. Each epoch
+// takes the next `samples` of them; a part of the corpus is drawn at random, so that it stands for
+// all.
+struct CorpusTokens {
+  CorpusTokens(TokenSet set, double weight)
+      : tokens(std::move(set)),
+        samples(std::max<int64_t>(1, std::llround(weight * static_cast<double>(tokens.chunks())))),
+        order(tokens.chunks(), /*seed=*/0, /*shuffle=*/samples % tokens.chunks() != 0) {}
+  TokenSet tokens;
+  int64_t samples;
+  Sampler order;
+};
+
 class TextSource : public BatchSource {
  public:
-  TextSource(TokenSet tokens, const DataContext& context, const Tokenizer& tokenizer)
-      : tokens_(std::move(tokens)), masked_(context.task == "mlm") {
+  TextSource(std::vector<CorpusTokens> corpora, const DataContext& context,
+             const Tokenizer& tokenizer)
+      : corpora_(std::move(corpora)), masked_(context.task == "mlm") {
+    for (const CorpusTokens& corpus : corpora_) samples_ += corpus.samples;
     masking_.probability = context.mlm_probability;
     masking_.mask_id = tokenizer.special().mask;
     masking_.vocab_size = tokenizer.vocab_size();
@@ -33,16 +51,17 @@ class TextSource : public BatchSource {
       throw UsageError("the tokenizer has no [MASK] token, which masked language modelling needs");
   }
 
-  int64_t samples() const override { return tokens_.chunks(); }
+  int64_t samples() const override { return samples_; }
 
   Batch batch(const BatchRequest& request) const override {
     const int64_t size = static_cast<int64_t>(request.samples.size()),
-                  length = tokens_.index().chunk_length;
+                  length = corpora_.front().tokens.index().chunk_length;
     Batch batch;
     batch.input_ids = at::empty({size, length}, at::kLong);
     int64_t* ids = batch.input_ids.mutable_data_ptr<int64_t>();
     for (int64_t i = 0; i < size; ++i)
-      tokens_.chunk(request.samples[static_cast<size_t>(i)], ids + i * length);
+      read(request.samples[static_cast<size_t>(i)], request.positions[static_cast<size_t>(i)],
+           ids + i * length);
     if (!masked_) {
       batch.labels = batch.input_ids;
       return batch;
@@ -60,7 +79,18 @@ class TextSource : public BatchSource {
   }
 
  private:
-  TokenSet tokens_;
+  // Writes the ids of a sample.
+  void read(int64_t sample, int64_t position, int64_t* ids) const {
+    check(sample >= 0 && sample < samples_, "there is no text sample ", sample, "; expected 0 to ",
+          samples_ - 1);
+    const int64_t epoch = position / samples_;
+    auto corpus = corpora_.begin();
+    for (; sample >= corpus->samples; ++corpus) sample -= corpus->samples;
+    corpus->tokens.chunk(corpus->order.index(epoch * corpus->samples + sample), ids);
+  }
+
+  std::vector<CorpusTokens> corpora_;
+  int64_t samples_ = 0;
   bool masked_;
   MaskingOptions masking_;
 };
@@ -71,17 +101,41 @@ std::vector<TextFile> expand(const std::vector<std::string>& patterns) {
   return expand_files(expanded);
 }
 
-FileSplit split(const TextData& data) {
-  const std::vector<TextFile> files = expand(data.files);
-  if (data.validation_files.empty())
-    return split_files(files, data.validation_share, static_cast<uint64_t>(data.split_seed));
-  FileSplit split{{}, expand(data.validation_files)};
+// `files` and `validation_files` are the short form of one corpus.
+std::vector<TextCorpus> corpora_of(const TextData& data) {
+  if (!data.corpora.empty()) return data.corpora;
+  return {{data.files, data.validation_files, 1}};
+}
+
+// What messages call corpus i.
+std::string name_of(const TextData& data, size_t i) {
+  return data.corpora.empty() ? "data.files" : concat("data.corpora.", i);
+}
+
+// The files of each corpus. What one of them holds out, none of them trains on.
+std::vector<FileSplit> split(const TextData& data) {
+  std::vector<FileSplit> splits;
   std::set<std::string> held_out;
-  for (const TextFile& file : split.validation)
-    held_out.insert(fs::weakly_canonical(file.path).string());
-  for (const TextFile& file : files)
-    if (!held_out.count(fs::weakly_canonical(file.path).string())) split.train.push_back(file);
-  return split;
+  const auto canonical = [](const TextFile& file) {
+    return fs::weakly_canonical(file.path).string();
+  };
+  for (const TextCorpus& corpus : corpora_of(data)) {
+    try {
+      const std::vector<TextFile> files = expand(corpus.files);
+      splits.push_back(
+          corpus.validation_files.empty()
+              ? split_files(files, data.validation_share, static_cast<uint64_t>(data.split_seed))
+              : FileSplit{files, expand(corpus.validation_files)});
+    } catch (const UsageError&) {
+      throw;
+    } catch (const Error& error) {
+      throw UsageError(concat(name_of(data, splits.size()), ": ", error.what()));
+    }
+    for (const TextFile& file : splits.back().validation) held_out.insert(canonical(file));
+  }
+  for (FileSplit& split : splits)
+    std::erase_if(split.train, [&](const TextFile& f) { return held_out.contains(canonical(f)); });
+  return splits;
 }
 
 // Hands out the lines of one file after the other.
@@ -105,11 +159,14 @@ class LineReader {
   std::shared_ptr<DocumentReader> reader_;
 };
 
-std::shared_ptr<const Tokenizer> find_or_train_tokenizer(const std::vector<TextFile>& files,
+std::shared_ptr<const Tokenizer> find_or_train_tokenizer(const std::vector<FileSplit>& splits,
                                                          InvalidUtf8 invalid,
                                                          const TokenizerConfig& config,
                                                          const std::string& cache) {
   if (config.path) return load_tokenizer(expand_variables(*config.path));
+  std::vector<TextFile> files;
+  for (const FileSplit& split : splits)
+    files.insert(files.end(), split.train.begin(), split.train.end());
   const Corpus corpus = scan(files, invalid);
   const std::string key = content_hash(concat(corpus.hash, config::write(config).dump()));
   const fs::path folder = fs::path(cache) / "tokenizers" / key;
@@ -129,8 +186,10 @@ std::shared_ptr<const Tokenizer> find_or_train_tokenizer(const std::vector<TextF
   return tokenizer;
 }
 
+// `label` names them in messages.
 TokenSet prepare_tokens(const std::vector<TextFile>& files, const Tokenizer& tokenizer,
-                        const TextData& data, const char* subset, const std::string& cache) {
+                        const TextData& data, const char* subset, const std::string& label,
+                        const std::string& cache) {
   PrepareOptions options;
   options.chunk_length = data.max_seq_length;
   options.document = document_unit(data.document);
@@ -143,25 +202,67 @@ TokenSet prepare_tokens(const std::vector<TextFile>& files, const Tokenizer& tok
   Prepared prepared =
       prepare(files, tokenizer, options, folder.string(), [&](int64_t done, int64_t total) {
         if (!progress)
-          progress = std::make_unique<Progress>(concat("tokenize ", subset), total, "B");
+          progress = std::make_unique<Progress>(concat("tokenize ", label), total, "B");
         progress->update(done);
       });
   if (progress) progress->finish();
   for (const std::string& warning : prepared.warnings) log_warning(warning);
-  log_info(concat(subset, ": ", prepared.tokens.chunks(), " chunks of ", data.max_seq_length,
+  log_info(concat(label, ": ", prepared.tokens.chunks(), " chunks of ", data.max_seq_length,
                   " tokens from ", files.size(), " files",
                   prepared.reused ? " (prepared before)" : ""));
   return std::move(prepared.tokens);
 }
 
-}  // namespace
+// One subset of every corpus that has a share in it.
+std::vector<CorpusTokens> prepare_corpora(const TextData& data,
+                                          const std::vector<FileSplit>& splits, bool train,
+                                          const Tokenizer& tokenizer, const std::string& cache) {
+  const char* subset = train ? "train" : "validation";
+  const std::vector<TextCorpus> corpora = corpora_of(data);
+  std::vector<CorpusTokens> prepared;
+  for (size_t i = 0; i < corpora.size(); ++i) {
+    const std::vector<TextFile>& files = train ? splits[i].train : splits[i].validation;
+    if (files.empty() && !train) continue;
+    const std::string name = name_of(data, i);
+    if (files.empty())
+      throw UsageError(concat(name, ": every file is held out; expected one to train on"));
+    const std::string label = data.corpora.empty() ? subset : concat(subset, " of ", name);
+    try {
+      prepared.emplace_back(prepare_tokens(files, tokenizer, data, subset, label, cache),
+                            train ? corpora[i].weight : 1);
+    } catch (const Error& error) {
+      fail(label, ": ", error.what());
+    }
+  }
+  if (prepared.empty())
+    throw UsageError(
+        "data: no file is held out; expected validation_files or a validation_share above 0");
+  return prepared;
+}
 
-void TextData::describe(config::Fields& f) {
-  using namespace config;
+void describe_files(config::Fields& f, std::vector<std::string>& files,
+                    std::vector<std::string>& validation_files) {
   f("files", files,
     "text files: paths and globs (*, **); ${LIBTORCH_INCLUDE} is the folder of LibTorch's headers");
   f("validation_files", validation_files, "held-out files; default: a share of `files`");
-  f("validation_share", validation_share, "share of the files that is held out", between(0, 0.9));
+}
+
+}  // namespace
+
+void describe(config::Fields& f, TextCorpus& c) {
+  describe_files(f, c.files, c.validation_files);
+  f("weight", c.weight, "passes over it in one epoch of all corpora; never in validation",
+    config::between(0.001, 1000));
+  f.require(!c.files.empty(), "files", "expected at least one file or pattern");
+}
+
+void TextData::describe(config::Fields& f) {
+  using namespace config;
+  describe_files(f, files, validation_files);
+  f.list("corpora", corpora, "instead of `files`: several corpora, concatenated");
+  f("validation_share", validation_share,
+    "share of a corpus's files that is held out where it has no `validation_files`",
+    between(0, 0.9));
   f("split_seed", split_seed, "which files are held out", at_least(0));
   f("max_seq_length", max_seq_length, "tokens of a chunk", at_least(2));
   f("document", document, "what gets its own special tokens",
@@ -169,32 +270,28 @@ void TextData::describe(config::Fields& f) {
   f("invalid_utf8", invalid_utf8, "what to do with bytes that are not UTF-8",
     one_of({"error", "skip_file", "replace"}));
   f("cache", cache, "folder for prepared tokens and tokenizers; default: the user's cache");
-  f.require(!files.empty(), "files", "expected at least one file or pattern");
+  f.require(!files.empty() || !corpora.empty(), "files",
+            "expected at least one file or pattern, or `corpora`");
+  const char* one_form = "expected none beside `corpora` ([] takes back what `extends` brings)";
+  f.require(files.empty() || corpora.empty(), "files", one_form);
+  f.require(validation_files.empty() || corpora.empty(), "validation_files", one_form);
 }
 
-void TextData::validate() const {
-  try {
-    split(*this);
-  } catch (const UsageError&) {
-    throw;
-  } catch (const Error& error) {
-    throw UsageError(concat("data.files: ", error.what()));
-  }
-}
+void TextData::validate() const { split(*this); }
 
 OpenedData TextData::open(Subset subset, const DataContext& context) const {
-  const FileSplit files = split(*this);
+  if (context.task == "classification")
+    throw UsageError("task.objective: text is for mlm and clm, got classification");
+  const std::vector<FileSplit> splits = split(*this);
   const std::string root = cache ? expand_variables(*cache) : cache_folder();
   OpenedData opened;
   opened.tokenizer = context.tokenizer
                          ? context.tokenizer
-                         : find_or_train_tokenizer(files.train, quench::invalid_utf8(invalid_utf8),
+                         : find_or_train_tokenizer(splits, quench::invalid_utf8(invalid_utf8),
                                                    context.tokenizer_config, root);
-  const bool train = subset == Subset::kTrain;
   opened.source = std::make_shared<TextSource>(
-      prepare_tokens(train ? files.train : files.validation, *opened.tokenizer, *this,
-                     train ? "train" : "validation", root),
-      context, *opened.tokenizer);
+      prepare_corpora(*this, splits, subset == Subset::kTrain, *opened.tokenizer, root), context,
+      *opened.tokenizer);
   opened.max_seq_length = max_seq_length;
   opened.vocabulary_or_classes = opened.tokenizer->vocab_size();
   return opened;

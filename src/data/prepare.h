@@ -3,6 +3,12 @@
 // As in the reference, every document gets its special tokens, the documents are concatenated and
 // cut into chunks; a chunk may begin and end inside a document. Here the text is concatenated as a
 // whole and only its last remainder is dropped (the reference drops one for every 1000 texts).
+//
+// The special tokens are those of Tokenizer::document(). Of BERT ([CLS] text [SEP]) and OPT (</s>
+// before every text, none behind it) they are the reference's. It has no other tokenizers, and
+// Hugging Face's GPT-2 would run texts together: here <|endoftext|> ends them. A sentencepiece
+// tokenizer that was trained here writes [CLS] = bos before and [SEP] = eos behind, for causal
+// models too.
 #pragma once
 
 #include <cstdint>

@@ -1,13 +1,7 @@
 #include "data/shards.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <bit>
-#include <cerrno>
-#include <cstring>
 #include <exception>
 #include <filesystem>
 
@@ -74,22 +68,6 @@ TokenIndex from_json(const Json& json) {
   return index;
 }
 
-std::shared_ptr<const std::byte> map_shard(const fs::path& file, int64_t bytes) {
-  const int descriptor = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
-  check(descriptor >= 0, "cannot read ", file.string(), ": ", std::strerror(errno), ".");
-  const int64_t size = lseek(descriptor, 0, SEEK_END);
-  void* start =
-      size == bytes ? mmap(nullptr, bytes, PROT_READ, MAP_SHARED, descriptor, 0) : MAP_FAILED;
-  const int error = errno;
-  ::close(descriptor);
-  check(size == bytes, file.string(), " has ", size, " bytes; its index says ", bytes,
-        ". Perhaps an incomplete copy?");
-  check(start != MAP_FAILED, "cannot map ", file.string(), " into memory: ", std::strerror(error),
-        ".");
-  return {static_cast<const std::byte*>(start),
-          [bytes](const std::byte* mapped) { munmap(const_cast<std::byte*>(mapped), bytes); }};
-}
-
 }  // namespace
 
 TokenIndex read_index(const std::string& folder) {
@@ -108,8 +86,12 @@ TokenSet TokenSet::open(const std::string& folder) {
   set.folder_ = folder;
   set.index_ = read_index(folder);
   for (const auto& shard : set.index_.shards) {
-    set.shards_.push_back(
-        map_shard(fs::path(folder) / shard.file, shard.tokens * id_size(set.index_)));
+    const fs::path file = fs::path(folder) / shard.file;
+    const auto mapped = std::make_shared<const MappedFile>(file);
+    const auto bytes = static_cast<size_t>(shard.tokens * id_size(set.index_));
+    check(mapped->size() == bytes, file.string(), " has ", mapped->size(),
+          " bytes; its index says ", bytes, ". Perhaps an incomplete copy?");
+    set.shards_.push_back(mapped);
     set.chunks_ += shard.tokens / set.index_.chunk_length;
   }
   return set;
@@ -118,7 +100,7 @@ TokenSet TokenSet::open(const std::string& folder) {
 template <class Id>
 void TokenSet::copy_chunk(int64_t shard, int64_t chunk, int64_t* out) const {
   const int64_t length = index_.chunk_length;
-  const Id* ids = reinterpret_cast<const Id*>(shards_[shard].get()) + chunk * length;
+  const Id* ids = reinterpret_cast<const Id*>(shards_[shard]->data()) + chunk * length;
   std::copy(ids, ids + length, out);
   const int64_t largest = *std::max_element(out, out + length);
   check(largest < index_.vocab_size, folder_, "/", index_.shards[shard].file,
@@ -141,9 +123,7 @@ void TokenSet::chunk(int64_t i, int64_t* out) const {
 void TokenSet::verify() const {
   for (size_t s = 0; s < shards_.size(); ++s) {
     const auto& shard = index_.shards[s];
-    const std::string checksum =
-        content_hash({reinterpret_cast<const char*>(shards_[s].get()),
-                      static_cast<size_t>(shard.tokens * id_size(index_))});
+    const std::string checksum = content_hash({shards_[s]->data(), shards_[s]->size()});
     check(checksum == shard.checksum, folder_, "/", shard.file, " is damaged: its checksum is ",
           checksum, "; its index says ", shard.checksum, ". Delete the folder to prepare it anew.");
   }

@@ -6,13 +6,13 @@
 //                      else uint32; equally many in every shard but the last
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "base/json.h"
+#include "io/mapped_file.h"
 
 namespace quench {
 
@@ -63,7 +63,7 @@ class TokenSet {
   std::string folder_;
   TokenIndex index_;
   int64_t chunks_ = 0;
-  std::vector<std::shared_ptr<const std::byte>> shards_;  // mappings
+  std::vector<std::shared_ptr<const MappedFile>> shards_;
 };
 
 }  // namespace quench

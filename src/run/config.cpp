@@ -116,6 +116,7 @@ RunConfig load_run_config(const std::string& path, const std::vector<std::string
   if (!config.data)
     throw UsageError(concat(path, ": data: expected a section with a `type`, got none"));
   config.data->validate();
+  config.data->check_batch_size(config.train.batch_size);
   for (const auto& data : {config.ptq.calibration.data, config.ptq.evaluation.data})
     if (data) data->validate();
   const std::optional<std::string>& from = config.train.initialize_from;

@@ -177,6 +177,10 @@ Pretrained build_model(const RunConfig& config, const OpenedData& data) {
   Pretrained pretrained;
   pretrained.config = config.model;
   pretrained.attention = config.attention;
+  const bool images = config.model->image_side() > 0;
+  if (images == (data.max_seq_length > 0))
+    throw UsageError(concat("data: expected ", images ? "images" : "text", " for model.type ",
+                            config.model->type(), ", got ", images ? "text" : "images"));
   if (data.vocabulary_or_classes > 0) config.model->fit(data.vocabulary_or_classes);
   if (config.model->vocabulary_or_classes() == 0)
     throw UsageError(

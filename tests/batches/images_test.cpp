@@ -203,15 +203,13 @@ TEST(ImagesData, EveryEpochDrawsAnew) {
 }
 
 TEST(ImagesData, AnOddBatchCannotBeMixed) {
-  Loader loader(open(kSynthetic + "images: {image_size: 16, mixup_alpha: 0}").source,
-                loader_options(5));
-  try {
-    loader.next();
-    FAIL() << "expected a UsageError";
-  } catch (const UsageError& error) {
-    EXPECT_TRUE(
-        mentions(error.what(), {"train.batch_size", "even", "data.images.cutmix_alpha", "got 5"}));
+  for (const std::string type : {"synthetic", "image_folder, train: a", "cifar10, path: a"}) {
+    const auto data = make_data("type: " + type + ", images: {mixup_alpha: 0}");
+    EXPECT_NO_THROW(data->check_batch_size(4));
+    EXPECT_TRUE(mentions(error_of([&] { data->check_batch_size(5); }),
+                         {"train.batch_size", "even", "data.images.cutmix_alpha", "got 5"}));
   }
+  EXPECT_NO_THROW(make_data(kSynthetic + kPlain)->check_batch_size(5));
 }
 
 TEST(ImagesData, AMissingFolderIsNamedAndNothingIsCreated) {

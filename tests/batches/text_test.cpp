@@ -2,12 +2,16 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <regex>
 #include <set>
 
 #include "base/log.h"
 #include "batches/data_config.h"
+#include "batches/loader.h"
+#include "config/fields.h"
 #include "tests/data/sample_text.h"
 #include "tests/data/scratch.h"
 
@@ -174,6 +178,204 @@ TEST_F(TextDataTest, APatternWithoutFilesIsAConfigError) {
     EXPECT_NE(std::string(error.what()).find("no/*.txt"), std::string::npos) << error.what();
   }
   EXPECT_FALSE(fs::exists(scratch_ / "cache"));
+}
+
+// The eight files as two corpora of four, without masks.
+class CorporaTest : public TextDataTest {
+ protected:
+  CorporaTest() {
+    data_.files.clear();
+    data_.validation_share = 0;
+    data_.corpora = {{{scratch_ / "corpus/[0-3].txt"}, {}, 1},
+                     {{scratch_ / "corpus/[4-7].txt"}, {}, 1}};
+  }
+  BatchSourcePtr source(Subset subset = Subset::kTrain) const { return open(subset, "clm").source; }
+  static at::Tensor all(const BatchSource& source) {
+    return batch_in_order(source, 0, source.samples(), 0).input_ids;
+  }
+  // What a corpus alone gives, tokenized as beside the others.
+  at::Tensor alone(const TextCorpus& corpus, Subset subset = Subset::kTrain) const {
+    DataContext with_tokenizer = context("clm");
+    with_tokenizer.tokenizer = open(Subset::kTrain).tokenizer;
+    TextData data = data_;
+    data.corpora = {corpus};
+    return all(*data.open(subset, with_tokenizer).source);
+  }
+  std::map<std::string, fs::file_time_type> cached() const {
+    std::map<std::string, fs::file_time_type> found;
+    for (const auto& entry : fs::recursive_directory_iterator(scratch_ / "cache"))
+      if (entry.is_regular_file()) found[entry.path().string()] = fs::last_write_time(entry.path());
+    return found;
+  }
+};
+
+TEST_F(CorporaTest, AreConcatenatedAsOftenAsTheirWeightsSay) {
+  const at::Tensor first = alone(data_.corpora[0]), second = alone(data_.corpora[1]);
+  EXPECT_TRUE(at::equal(all(*source()), at::cat({first, second})));
+  data_.corpora[0].weight = 2;
+  EXPECT_TRUE(at::equal(all(*source()), at::cat({first, first, second})));
+}
+
+TEST_F(CorporaTest, OneIsTheSameAsTheShortForm) {
+  TextData short_form = data_;
+  short_form.corpora.clear();
+  short_form.files = data_.corpora[0].files;
+  short_form.validation_share = data_.validation_share = 0.25;
+  data_.corpora.pop_back();
+  for (const Subset subset : {Subset::kTrain, Subset::kValidation}) {
+    const OpenedData expected = short_form.open(subset, context("mlm"));
+    const auto before = cached();
+    const OpenedData opened = open(subset);
+    const int64_t samples = expected.source->samples();
+    ASSERT_EQ(opened.source->samples(), samples);
+    const Batch a = batch_in_order(*expected.source, 0, samples, 5),
+                b = batch_in_order(*opened.source, 0, samples, 5);
+    EXPECT_TRUE(at::equal(a.input_ids, b.input_ids));
+    EXPECT_TRUE(at::equal(a.labels, b.labels));
+    EXPECT_EQ(cached(), before);
+  }
+}
+
+TEST_F(CorporaTest, AFractionalWeightTakesAnotherPartEveryEpoch) {
+  const at::Tensor chunks = alone(data_.corpora[1]);
+  const int64_t whole = alone(data_.corpora[0]).size(0), part = std::llround(0.4 * chunks.size(0));
+  data_.corpora[1].weight = 0.4;
+  const BatchSourcePtr mixed = source();
+  ASSERT_EQ(mixed->samples(), whole + part);
+  std::vector<int64_t> counts(static_cast<size_t>(chunks.size(0)));
+  bool in_order = true;
+  for (int64_t epoch = 0; epoch < 5; ++epoch) {
+    int64_t last = -1;
+    for (int64_t sample = whole; sample < whole + part; ++sample) {
+      const int64_t position = epoch * mixed->samples() + (sample + 7 * epoch) % mixed->samples();
+      const at::Tensor ids = request(*mixed, {sample}, {position}).input_ids;
+      const int64_t chunk = (chunks == ids).all(1).nonzero().item<int64_t>();
+      ++counts[static_cast<size_t>(chunk)];
+      in_order = in_order && chunk > last;
+      last = chunk;
+    }
+    const auto [least, most] = std::ranges::minmax(counts);
+    EXPECT_LE(most - least, 1) << "after epoch " << epoch;
+  }
+  EXPECT_FALSE(in_order) << "a part should stand for the whole";
+  EXPECT_TRUE(at::equal(request(*mixed, {3}, {3}).input_ids,
+                        request(*mixed, {3}, {3 + 2 * mixed->samples()}).input_ids))
+      << "of a weight of 1 sample and chunk stay the same";
+}
+
+TEST_F(CorporaTest, AResumedLoaderGoesOnInAnyEpoch) {
+  data_.corpora[1].weight = 0.3;
+  const LoaderOptions options{.batch_size = 32, .seed = 4};
+  const int64_t late = 2 * source()->samples() / 32;
+  Loader whole(source(), options), resumed(source(), options, late);
+  for (int64_t step = 0; step < late; ++step) whole.next();
+  for (int i = 0; i < 3; ++i)
+    EXPECT_TRUE(at::equal(whole.next().input_ids, resumed.next().input_ids));
+}
+
+TEST_F(CorporaTest, ASmallWeightStillGivesASample) {
+  data_.corpora[1].weight = 0.001;
+  EXPECT_EQ(source()->samples(), alone(data_.corpora[0]).size(0) + 1);
+}
+
+TEST_F(CorporaTest, ValidationHasWhatIsHeldOutOnce) {
+  data_.corpora = {{{scratch_ / "corpus/[0-3].txt"}, {scratch_ / "corpus/2.txt"}, 3},
+                   {{scratch_ / "corpus/[456].txt"}, {}, 1},
+                   {{scratch_ / "corpus/[67].txt"}, {scratch_ / "corpus/6.txt"}, 0.1}};
+  EXPECT_EQ(marks(Subset::kValidation), (std::set<std::string>{mark(2), mark(6)}));
+  EXPECT_TRUE(at::equal(all(*source(Subset::kValidation)),
+                        at::cat({alone({{scratch_ / "corpus/2.txt"}, {}, 1}),
+                                 alone({{scratch_ / "corpus/6.txt"}, {}, 1})})));
+  EXPECT_EQ(marks(Subset::kTrain),
+            (std::set<std::string>{mark(0), mark(1), mark(3), mark(4), mark(5), mark(7)}))
+      << "no corpus trains on what another holds out";
+}
+
+TEST_F(CorporaTest, AShareIsHeldOutOfEach) {
+  data_.validation_share = 0.25;
+  const std::set<std::string> held_out = marks(Subset::kValidation);
+  const auto has_one_of = [&](std::initializer_list<int> files) {
+    return std::ranges::any_of(files, [&](int file) { return held_out.contains(mark(file)); });
+  };
+  EXPECT_TRUE(has_one_of({0, 1, 2, 3}));
+  EXPECT_TRUE(has_one_of({4, 5, 6, 7}));
+}
+
+TEST_F(CorporaTest, TheTokenizerIsTrainedOnAll) {
+  TextData one = data_;
+  one.corpora.clear();
+  one.files = {scratch_ / "corpus/*.txt"};
+  EXPECT_EQ(open(Subset::kTrain).tokenizer->hash(),
+            one.open(Subset::kTrain, context("mlm")).tokenizer->hash());
+}
+
+TEST_F(CorporaTest, WeightsAndNeighboursRetokenizeNothing) {
+  const OpenedData opened = open(Subset::kTrain);
+  const auto before = cached();
+  data_.corpora[0].weight = 1.5;
+  open(Subset::kTrain);
+  EXPECT_EQ(cached(), before);
+
+  scratch_.write("new/0.txt", scratch_.read("corpus/0.txt"));
+  data_.corpora.push_back({{scratch_ / "new/0.txt"}, {}, 1});
+  DataContext with_tokenizer = context("mlm");
+  with_tokenizer.tokenizer = opened.tokenizer;
+  data_.open(Subset::kTrain, with_tokenizer);
+  const auto after = cached();
+  EXPECT_EQ(after.size(), before.size() + 2);  // an index and a shard
+  for (const auto& entry : before) EXPECT_EQ(after.at(entry.first), entry.second);
+}
+
+TEST_F(CorporaTest, MistakesNameTheCorpus) {
+  const auto expect_error = [&](const std::string& error,
+                                std::initializer_list<const char*> parts) {
+    for (const char* part : parts)
+      EXPECT_NE(error.find(part), std::string::npos) << part << "\n" << error;
+  };
+  data_.corpora[1].validation_files = {scratch_ / "no/*.txt"};
+  expect_error(error_of([&] { data_.validate(); }), {"data.corpora.1", "no/*.txt"});
+  data_.corpora[1].validation_files = data_.corpora[1].files;
+  EXPECT_NO_THROW(data_.validate());
+  expect_error(error_of([&] { source(); }), {"data.corpora.1", "every file is held out"});
+  data_.corpora[1] = {{scratch_.write("short.txt", "kalo")}, {}, 1};
+  expect_error(error_of([&] { source(); }), {"train of data.corpora.1", "too short"});
+  data_.corpora.pop_back();
+  expect_error(error_of([&] { source(Subset::kValidation); }),
+               {"data: no file is held out", "validation_share"});
+}
+
+struct TextConfig {
+  std::shared_ptr<DataConfig> data;
+};
+void describe(config::Fields& f, TextConfig& c) { f.variant("data", c.data, data_types(), "data"); }
+
+TextConfig read_data(const std::string& keys) {
+  TextConfig config;
+  config::read(config::parse("data: {type: text, " + keys + "}", {"a.yaml", 1}), config);
+  return config;
+}
+
+TEST(TextConfig, TakesFilesOrCorpora) {
+  const TextConfig several =
+      read_data("files: [], corpora: [{files: [a], weight: 0.5}, {files: [b, c]}]");
+  const auto& data = dynamic_cast<const TextData&>(*several.data);
+  ASSERT_EQ(data.corpora.size(), 2u);
+  EXPECT_EQ(data.corpora[0].weight, 0.5);
+  EXPECT_EQ(data.corpora[1].weight, 1);
+  EXPECT_EQ(data.corpora[1].files, (std::vector<std::string>{"b", "c"}));
+  EXPECT_NO_THROW(read_data("files: [a], corpora: []"));
+
+  for (const auto& [keys, message] :
+       {std::pair{"max_seq_length: 8", "data.files: expected at least one file or pattern, or"},
+        {"files: [a], corpora: [{files: [b]}]", "data.files: expected none beside `corpora`"},
+        {"validation_files: [a], corpora: [{files: [b]}]",
+         "data.validation_files: expected none beside `corpora`"},
+        {"corpora: [{files: [a]}, {weight: 2}]", "data.corpora.1.files: expected at least one"},
+        {"corpora: [{files: [a], weight: 0}]",
+         "data.corpora.0.weight: expected a number from 0.001 to 1000, got 0"}}) {
+    const std::string error = error_of([&] { read_data(keys); });
+    EXPECT_NE(error.find(message), std::string::npos) << error;
+  }
 }
 
 TEST(ExpandVariables, ReplacesNamesInBraces) {

@@ -87,6 +87,22 @@ TEST_F(CliConfig, SequencesMustFitTheModel) {
                  {"max_seq_length", "4 positions, got 8"});
 }
 
+TEST_F(CliConfig, MixedImagesComeInPairs) {
+  folder_.write("tiny.yaml",
+                "model: {type: vit, image_size: 16, patch_size: 8}\n"
+                "data: {type: synthetic, images: {image_size: 16}}\n");
+  expect_refused({"--set", "train.batch_size=5"},
+                 {"train.batch_size: expected an even number", "data.images.mixup_alpha", "got 5"});
+}
+
+TEST_F(CliConfig, AModelOfImagesTakesNoText) {
+  folder_.write("tiny.yaml", "model: {type: vit, num_labels: 3}\n" + kRest);
+  expect_refused({}, {"data: expected images for model.type vit, got text"});
+  folder_.write("a.txt", "A text.");
+  folder_.write("tiny.yaml", "model: {type: vit}\ndata: {type: text, files: [a.txt, tiny.yaml]}\n");
+  expect_refused({}, {"task.objective: text is for mlm and clm, got classification"});
+}
+
 TEST_F(CliConfig, BrokenYamlIsNamedWithItsLine) {
   folder_.write("tiny.yaml", "model: {type: bert\ndata: 3\n");
   expect_refused({}, {"tiny.yaml:2"});

@@ -4,6 +4,8 @@
 
 #include <numeric>
 
+#include "data/sentencepiece.h"
+#include "tests/data/hf_folder.h"
 #include "tests/data/sample_text.h"
 #include "tests/data/scratch.h"
 
@@ -68,6 +70,36 @@ TEST_F(Prepare, ConcatenatesDocumentsAndDropsTheRemainder) {
             (std::vector<std::vector<int64_t>>{{256, 'a', 'b'}, {'c', 256, 'd'}, {'e', 'f', 'g'}}));
   EXPECT_EQ(result.tokens.index().documents, 3);
   result.tokens.verify();
+}
+
+TEST_F(Prepare, SeparatesDocumentsAsTheReferenceDoes) {
+  const auto stream = [&](const Tokenizer& tokenizer) {
+    std::vector<int64_t> ids;
+    for (const auto& chunk : chunks(prepared({.chunk_length = 1}, tokenizer).tokens))
+      ids.push_back(chunk[0]);
+    return ids;
+  };
+  const auto joined = [&](const Tokenizer& tokenizer, int32_t before, int32_t behind) {
+    std::vector<int64_t> ids;
+    for (const char* text : {"abc", "defg", "h"}) {
+      const std::vector<int32_t> plain = tokenizer.encode(text);
+      if (before >= 0) ids.push_back(before);
+      ids.insert(ids.end(), plain.begin(), plain.end());
+      if (behind >= 0) ids.push_back(behind);
+    }
+    return ids;
+  };
+  const auto opt = load_tokenizer(golden_tokenizers() / "opt");
+  const int32_t end = opt->encode("</s>").at(0);
+  EXPECT_EQ(stream(*opt), joined(*opt, end, -1));
+  const auto bert = load_tokenizer(golden_tokenizers() / "bert-uncased");
+  EXPECT_EQ(stream(*bert), joined(*bert, bert->special().cls, bert->special().sep));
+  const std::vector<std::string> lines = sample_lines(200);
+  size_t next = 0;
+  const auto pieces = train_sentencepiece(
+      [&](std::string& line) { return next < lines.size() && (line = lines[next++], true); },
+      {.vocab_size = 60});
+  EXPECT_EQ(stream(*pieces), joined(*pieces, pieces->special().bos, pieces->special().eos));
 }
 
 TEST_F(Prepare, StoresTheWidthThatTheVocabularyNeeds) {
