@@ -45,13 +45,13 @@ Attention::Attention(Parameters& parameters, const AttentionConfig& config,
 }
 
 at::Tensor Attention::operator()(const at::Tensor& x, const AttentionMask& mask, const Taps& taps,
-                                 DropoutStream& stream) const {
+                                 DropoutStream& stream, const at::Tensor& rows) const {
   at::Tensor y = taps(scope_, "context", context(project(x, taps), mask, taps, stream));
   if (gate_logits_) {
     const at::Tensor gate = taps(scope_, "gate", config_.gate->values(gate_logits_(x, taps)));
     y = (y.unflatten(-1, {shape_.heads, -1}) * gate.unsqueeze(-1)).flatten(-2);
   }
-  return taps(scope_, "output", output_(taps(scope_, "gated", y), taps));
+  return taps(scope_, "output", output_(taps(scope_, "gated", select_rows(y, rows)), taps));
 }
 
 // [B, T, 3 D]. With a listener, query, key and value are three products, as in the reference:

@@ -48,9 +48,10 @@ class Attention {
   Attention(Parameters& parameters, const AttentionConfig& config, const AttentionShape& shape,
             const AttentionNames& names, std::string scope);
 
-  // x [B, T, D] -> [B, T, D], before dropout and the residual sum.
+  // x [B, T, D] -> [B, T, D], before dropout and the residual sum; with `rows` (select_rows())
+  // only those, [N, D].
   at::Tensor operator()(const at::Tensor& x, const AttentionMask& mask, const Taps& taps,
-                        DropoutStream& stream) const;
+                        DropoutStream& stream, const at::Tensor& rows = {}) const;
 
  private:
   at::Tensor project(const at::Tensor& x, const Taps& taps) const;

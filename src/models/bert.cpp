@@ -99,25 +99,26 @@ ModelOutput Bert::forward(const Batch& batch, ForwardContext& context, Want want
   check(batch.input_ids.size(1) <= config_.max_position_embeddings, "sequences of ",
         batch.input_ids.size(1), " tokens are longer than max_position_embeddings (",
         config_.max_position_embeddings, ")");
-  at::Tensor x = embed(batch, context);
   const AttentionMask mask{batch.attention_mask, /*causal=*/false};
-  for (const TransformerLayer& layer : layers_) x = layer(x, mask, context);
+  const auto encode = [&](const at::Tensor& rows) {
+    return run_layers(layers_, embed(batch, context), mask, context, rows);
+  };
 
   ModelOutput output;
   if (want == Want::kLogits || taps.wanted("", "head.transform") || taps.wanted("", "logits")) {
     const at::Tensor decoder = taps.weight("cls.predictions.decoder.weight", words_.weight->value);
     output.logits =
-        taps("", "logits", at::linear(transform(x, taps), decoder, decoder_bias_->value));
+        taps("", "logits", at::linear(transform(encode({}), taps), decoder, decoder_bias_->value));
     if (batch.labels.defined())
       output.loss = at::cross_entropy_loss(output.logits.flatten(0, 1), batch.labels.flatten());
     return output;
   }
-  // Logits only where there is a label: 15 % of the positions.
+  // The last layer and the logits only where there is a label: 15 % of the positions.
   const at::Tensor labels = batch.labels.flatten();
   const at::Tensor where = batch.label_positions.defined() ? batch.label_positions
                                                            : (labels != -100).nonzero().squeeze(1);
   output.loss =
-      linear_cross_entropy(transform(x.flatten(0, 1).index_select(0, where), taps),
+      linear_cross_entropy(transform(encode(where), taps),
                            taps.weight("cls.predictions.decoder.weight", words_.weight->value),
                            decoder_bias_->value, labels.index_select(0, where));
   return output;

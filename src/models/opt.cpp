@@ -98,7 +98,7 @@ ModelOutput Opt::forward(const Batch& batch, ForwardContext& context, Want want)
         config_.max_position_embeddings, ")");
   at::Tensor x = embed(batch, taps);
   const AttentionMask mask{batch.attention_mask, /*causal=*/true};
-  for (const TransformerLayer& layer : layers_) x = layer(x, mask, context);
+  x = run_layers(layers_, x, mask, context);
   if (final_norm_.weight) x = taps("", "final_norm", final_norm_(x, taps));
   if (projected()) x = taps("", "project_out", project_out_(x, taps));
 

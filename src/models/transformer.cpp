@@ -47,7 +47,7 @@ at::Tensor TransformerLayer::feed_forward(const at::Tensor& x, const Taps& taps)
 }
 
 at::Tensor TransformerLayer::operator()(const at::Tensor& input, const AttentionMask& mask,
-                                        ForwardContext& context) const {
+                                        ForwardContext& context, const at::Tensor& rows) const {
   const Taps& taps = context.taps;
   const auto attention_norm = [&](const at::Tensor& x) {
     return taps(scope_, "attention.norm", attention_norm_(x, taps));
@@ -56,15 +56,25 @@ at::Tensor TransformerLayer::operator()(const at::Tensor& input, const Attention
     return taps(scope_, "ffn.norm", output_norm_(x, taps));
   };
 
-  const at::Tensor attended =
-      attention_(options_.pre_norm ? attention_norm(input) : input, mask, taps, context.stream);
-  at::Tensor x = taps(scope_, "attention.residual", add_residual(attended, input, context));
+  const at::Tensor attended = attention_(options_.pre_norm ? attention_norm(input) : input, mask,
+                                         taps, context.stream, rows);
+  at::Tensor x =
+      taps(scope_, "attention.residual", add_residual(attended, select_rows(input, rows), context));
   if (!options_.pre_norm) x = attention_norm(x);
 
   const at::Tensor fed = feed_forward(options_.pre_norm ? output_norm(x) : x, taps);
   x = taps(scope_, "ffn.residual", add_residual(fed, x, context));
   if (!options_.pre_norm) x = output_norm(x);
   return taps(scope_, "output", x);
+}
+
+at::Tensor run_layers(const std::vector<TransformerLayer>& layers, const at::Tensor& input,
+                      const AttentionMask& mask, ForwardContext& context, const at::Tensor& rows) {
+  const bool whole = context.taps.listening();  // a listener sees every position
+  at::Tensor x = input;
+  for (const TransformerLayer& layer : layers)
+    x = layer(x, mask, context, &layer == &layers.back() && !whole ? rows : at::Tensor());
+  return whole ? select_rows(x, rows) : x;
 }
 
 }  // namespace quench

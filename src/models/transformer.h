@@ -42,9 +42,10 @@ class TransformerLayer {
   TransformerLayer(Parameters& parameters, const LayerOptions& options,
                    const AttentionConfig& attention, const LayerNames& names, int64_t index);
 
-  // x [B, T, D] -> [B, T, D]
-  at::Tensor operator()(const at::Tensor& x, const AttentionMask& mask,
-                        ForwardContext& context) const;
+  // x [B, T, D] -> [B, T, D]. With `rows` (select_rows()) it computes only those, [N, D]: in the
+  // last layer those that the loss looks at.
+  at::Tensor operator()(const at::Tensor& x, const AttentionMask& mask, ForwardContext& context,
+                        const at::Tensor& rows = {}) const;
 
  private:
   at::Tensor add_residual(const at::Tensor& branch, const at::Tensor& residual,
@@ -57,5 +58,10 @@ class TransformerLayer {
   LayerNorm attention_norm_, output_norm_;
   Linear intermediate_, output_;
 };
+
+// The whole stack, x [B, T, D] -> [B, T, D], or only `rows` of its result, [N, D].
+at::Tensor run_layers(const std::vector<TransformerLayer>& layers, const at::Tensor& x,
+                      const AttentionMask& mask, ForwardContext& context,
+                      const at::Tensor& rows = {});
 
 }  // namespace quench

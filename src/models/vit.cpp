@@ -96,12 +96,15 @@ ModelOutput Vit::forward(const Batch& batch, ForwardContext& context, Want) cons
             pixels.size(3) == config_.image_size,
         "expected images of ", config_.num_channels, " x ", config_.image_size, " x ",
         config_.image_size, ", got ", pixels.size(1), " x ", pixels.size(2), " x ", pixels.size(3));
-  at::Tensor x = embed(pixels, context);
-  for (const TransformerLayer& layer : layers_) x = layer(x, {}, context);
+  const at::Tensor embedded = embed(pixels, context);
+  const at::Tensor class_rows = at::arange(pixels.size(0), pixels.options().dtype(at::kLong)) *
+                                embedded.size(1);  // [CLS] is all that counts
+  const bool whole = taps.listening();
+  at::Tensor x = run_layers(layers_, embedded, {}, context, whole ? at::Tensor() : class_rows);
   x = taps("", "final_norm", final_norm_(x, taps));
 
   ModelOutput output;
-  output.logits = taps("", "logits", classifier_(x.select(1, 0), taps));
+  output.logits = taps("", "logits", classifier_(whole ? x.select(1, 0) : x, taps));
   if (batch.labels.defined()) output.loss = at::cross_entropy_loss(output.logits, batch.labels);
   return output;
 }

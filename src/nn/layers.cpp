@@ -26,6 +26,10 @@ LayerNorm add_layer_norm(Parameters& parameters, const std::string& name, int64_
           &parameters.add(name + ".bias", {size}, Init::constant(0)), eps};
 }
 
+at::Tensor select_rows(const at::Tensor& x, const at::Tensor& rows) {
+  return rows.defined() ? x.flatten(0, -2).index_select(0, rows) : x;
+}
+
 at::Tensor Embedding::operator()(const at::Tensor& ids, const Taps& taps) const {
   return at::embedding(tapped(*weight, taps), ids, padding_row, /*scale_grad_by_freq=*/false,
                        sparse_gradient && ids.is_cpu());  // selecting its rows makes a GPU wait

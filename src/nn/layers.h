@@ -26,6 +26,9 @@ struct LayerNorm {
 };
 LayerNorm add_layer_norm(Parameters& parameters, const std::string& name, int64_t size, double eps);
 
+// Rows `rows` (int64 [N]) of x [B, T, D] seen as [B T, D]; x itself where `rows` is undefined.
+at::Tensor select_rows(const at::Tensor& x, const at::Tensor& rows);
+
 // Rows of a table; ids int64 [...], result [..., size]. The padding row, if any, receives no
 // gradient from here.
 struct Embedding {

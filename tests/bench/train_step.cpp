@@ -77,8 +77,14 @@ class Products {
                   rows = o.batch * length;
     const int64_t d = o.hidden, head = d / o.heads;
     for (int64_t i = 0; i < o.layers; ++i) {
-      for (const auto& [in, out] : {std::pair{d, 3 * d}, {d, d}, {d, o.ffn}, {o.ffn, d}})
-        linear(rows, in, out);
+      linear(rows, d, 3 * d);
+      // What the loss does not look at, the last layer leaves out.
+      const int64_t needed = i + 1 < o.layers    ? rows
+                             : vit               ? o.batch
+                             : o.model == "bert" ? batch.label_positions.size(0)
+                                                 : rows;
+      for (const auto& [in, out] : {std::pair{d, d}, {d, o.ffn}, {o.ffn, d}})
+        linear(needed, in, out);
       for (int repeat = 0; repeat < 2; ++repeat) {
         batched(o.batch * o.heads, length, head, length);  // scores, and d probs
         batched(o.batch * o.heads, length, length, head);  // context, and d query

@@ -135,6 +135,25 @@ TEST_P(GoldenForward, Float32StaysNearFloat64OnTheFusedPath) {
   }
 }
 
+// With nothing listening, the last layer computes only the rows that the loss looks at.
+TEST_P(GoldenForward, LeavingOutRowsChangesNoGradient) {
+  Capture capture;
+  const at::Tensor whole = run(at::kDouble, capture).loss;
+  whole.backward();
+  std::map<std::string, at::Tensor> expected;
+  for (const auto& [name, gradient] : model_.model->parameters.named_gradients())
+    expected[name] = gradient.clone();
+  model_.model->parameters.to(at::kCPU, at::kDouble);
+  ForwardContext context{Taps(), DropoutStream()};
+  const at::Tensor loss = model_.model->forward(batch_, context).loss;
+  EXPECT_NEAR(loss.item<double>(), whole.item<double>(), 1e-12 * whole.item<double>());
+  loss.backward();
+  for (const auto& [name, gradient] : model_.model->parameters.named_gradients())
+    EXPECT_LT(max_difference(gradient, expected.at(name)),
+              1e-11 * std::max(expected.at(name).abs().max().item<double>(), 1e-3))
+        << name;
+}
+
 INSTANTIATE_TEST_SUITE_P(All, GoldenForward, ::testing::ValuesIn(cases()), [](const auto& info) {
   return info.param.family + "_" + info.param.variant;
 });
