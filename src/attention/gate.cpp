@@ -10,10 +10,6 @@
 namespace quench {
 namespace {
 
-Init linear_default(int64_t fan_in) {
-  return Init::uniform(1 / std::sqrt(static_cast<double>(fan_in)));
-}
-
 std::vector<std::string> head_names(const GateShape& shape, const std::string& suffix) {
   std::vector<std::string> names;
   for (int64_t h = 0; h < shape.heads; ++h) names.push_back(concat(shape.name, ".", h, suffix));
@@ -68,7 +64,7 @@ class LinearGate : public ConditionalGate {
     const int64_t d = shape.head_size(), heads = shape.heads;
     Parameter* weight =
         &parameters.add_stacked(head_names(shape, ".weight"), {1, d}, {heads, d},
-                                weight_std ? Init::normal(*weight_std) : linear_default(d));
+                                weight_std ? Init::normal(*weight_std) : Init::torch_linear(d));
     Parameter* bias = &parameters.add_stacked(head_names(shape, ".bias"), {1}, {heads},
                                               Init::constant(logit(init)));
     return [=](const at::Tensor& x, const Taps& taps) {
@@ -91,7 +87,7 @@ class MlpGate : public ConditionalGate {
   GateLogits add(Parameters& parameters, const GateShape& shape) const override {
     const int64_t d = shape.head_size(), heads = shape.heads;
     const int64_t width = hidden_size.value_or(std::max<int64_t>(1, d / 4));
-    const Init in = linear_default(d), out = linear_default(width);
+    const Init in = Init::torch_linear(d), out = Init::torch_linear(width);
     Parameter* w0 =
         &parameters.add_stacked(head_names(shape, ".0.weight"), {width, d}, {heads * width, d}, in);
     Parameter* b0 =
@@ -116,7 +112,7 @@ class AllHeadsGate : public ConditionalGate {
  public:
   std::string type() const override { return "all_heads"; }
   GateLogits add(Parameters& parameters, const GateShape& shape) const override {
-    const Init init = linear_default(shape.hidden_size);
+    const Init init = Init::torch_linear(shape.hidden_size);
     Parameter* weight =
         &parameters.add(shape.name + ".weight", {shape.heads, shape.hidden_size}, init);
     Parameter* bias = &parameters.add(shape.name + ".bias", {shape.heads}, init);

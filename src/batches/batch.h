@@ -16,7 +16,6 @@ struct Batch {
   at::Tensor pixel_values;     // float [B, C, H, W]
 
   int64_t size() const { return input_ids.defined() ? input_ids.size(0) : pixel_values.size(0); }
-  int64_t tokens() const { return input_ids.defined() ? input_ids.numel() : pixel_values.size(0); }
   Batch to(at::Device device) const;
 };
 

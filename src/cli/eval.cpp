@@ -86,6 +86,7 @@ void add_eval(CLI::App& app) {
     } else if (options->output != "-") {
       write_output("", summary(result));
     }
+    check_finite(result);
   });
 }
 

@@ -30,9 +30,8 @@ void add_train(CLI::App& app) {
     if (folder.empty())
       folder = config.output.folder.value_or(
           "runs/" + std::filesystem::path(options->config).stem().string());
-    const TrainOutcome outcome = train(config, folder, options->resume);
-    if (outcome.interrupted_by) throw Exit{128 + outcome.interrupted_by};
-    log_info("done: results in " + outcome.folder.string());
+    if (const int signal = train(config, folder, options->resume)) throw Exit{128 + signal};
+    log_info("done: results in " + folder.string());
   });
 }
 

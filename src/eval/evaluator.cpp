@@ -9,15 +9,9 @@
 #include "base/progress.h"
 #include "eval/outliers.h"
 #include "eval/precision.h"
-#include "models/opt.h"
 
 namespace quench {
 namespace {
-
-bool pre_norm(const ModelConfig& config) {
-  const auto* opt = dynamic_cast<const OptConfig*>(&config);
-  return opt && opt->do_layer_norm_before;
-}
 
 // Labels that a batch's loss is the mean of.
 int64_t count_labels(const Batch& batch, bool causal) {
@@ -44,8 +38,14 @@ Json Evaluation::to_json() const {
   }
   json["samples"] = samples;
   json["tokens"] = tokens;
-  if (!outliers.is_null()) json["outliers"] = outliers;
+  json["outliers"] = outliers;
   return json;
+}
+
+void check_finite(const Json& evaluation) {
+  const double loss = evaluation.at("loss");
+  check(std::isfinite(loss), "the evaluation's loss is ", loss,
+        ": weights or activations of the model are not finite");
 }
 
 void check_vocabulary(const BatchSource& source, const Pretrained& pretrained) {
@@ -60,9 +60,10 @@ Evaluation evaluate(const Pretrained& pretrained, const BatchSource& source,
   check_vocabulary(source, pretrained);
   at::NoGradGuard no_grad;
   const Autocast autocast(options.precision, options.device);
-  OutlierListener outliers(pretrained.config->type(), pre_norm(*pretrained.config));
+  const ModelTraits traits = pretrained.config->traits();
+  OutlierListener outliers(traits.figures);
   std::vector<TapListener*> listeners = inner;
-  if (options.outliers) listeners.push_back(&outliers);
+  listeners.push_back(&outliers);
   ForwardContext context{Taps(listeners), DropoutStream()};
 
   const int64_t size = options.batch_size;
@@ -78,7 +79,7 @@ Evaluation evaluate(const Pretrained& pretrained, const BatchSource& source,
     const int64_t count = std::min(size, source.samples() - b * size);
     const Batch batch = batch_in_order(source, b * size, count, options.seed).to(options.device);
     outliers.measure_kurtosis(b < options.kurtosis_batches);
-    const int64_t labels = count_labels(batch, pretrained.config->type() == "opt");
+    const int64_t labels = count_labels(batch, traits.task == "clm");
     const ModelOutput output = pretrained.model->forward(batch, context);
     if (labels > 0) {
       weighted_loss += output.loss.item<double>() * static_cast<double>(count);
@@ -95,14 +96,11 @@ Evaluation evaluate(const Pretrained& pretrained, const BatchSource& source,
   check(weight > 0, "the evaluation data holds no label that counts");
   if (progress) progress->finish();
   result.loss = weighted_loss / static_cast<double>(weight);
-  if (pretrained.config->type() == "vit") {
+  if (traits.task == "classification") {
     result.accuracy = static_cast<double>(correct) / static_cast<double>(result.samples);
     result.top5_accuracy = static_cast<double>(correct5) / static_cast<double>(result.samples);
   }
-  if (options.outliers) {
-    result.taps = outliers.taps();
-    result.outliers = outliers.report(pretrained.config->layers());
-  }
+  result.outliers = outliers.report(pretrained.config->layers());
   return result;
 }
 

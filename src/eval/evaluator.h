@@ -2,7 +2,6 @@
 // (SPEC 9).
 #pragma once
 
-#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -10,7 +9,7 @@
 #include "base/json.h"
 #include "batches/source.h"
 #include "models/pretrained.h"
-#include "taps/statistics.h"
+#include "taps/taps.h"
 
 namespace quench {
 
@@ -19,7 +18,6 @@ struct EvaluationOptions {
   std::optional<int64_t> max_batches;
   int64_t kurtosis_batches = 257;
   uint64_t seed = 1000;  // of the masks
-  bool outliers = true;
   std::string precision = "fp32";
   at::Device device = at::kCPU;
   std::string label = "evaluate";  // of the progress line; empty: none
@@ -31,12 +29,14 @@ struct Evaluation {
   std::optional<double> accuracy, top5_accuracy;  // of classification
   int64_t samples = 0;
   int64_t tokens = 0;  // labels that count
-  std::map<std::string, TensorStatistics> taps;
-  Json outliers;  // docs/design.md 4.3; null when not measured
+  Json outliers;       // docs/design.md 4.3
 
   // {"loss", "perplexity" | "accuracy", "samples", "tokens", "outliers"}
   Json to_json() const;
 };
+
+// Throws Error if the loss of an evaluation's JSON is not finite.
+void check_finite(const Json& evaluation);
 
 // Throws UsageError if `source` holds an id or a label that the model does not have.
 void check_vocabulary(const BatchSource& source, const Pretrained& pretrained);

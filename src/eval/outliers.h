@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/json.h"
+#include "models/traits.h"
 #include "taps/statistics.h"
 #include "taps/taps.h"
 
@@ -14,25 +15,24 @@ namespace quench {
 // Listens to the residual stream, the blocks' outputs and the norms. Changes nothing.
 class OutlierListener : public TapListener {
  public:
-  // `model_type` and the norm placement decide whose rows are tokens instead of sequences (quirk 7
-  // of SPEC 12).
-  OutlierListener(std::string model_type, bool pre_norm)
-      : model_type_(std::move(model_type)), pre_norm_(pre_norm) {}
+  explicit OutlierListener(PaperFigures figures) : figures_(std::move(figures)) {}
 
   bool wants(const std::string& tap) const override;
   at::Tensor activation(const std::string& tap, const at::Tensor& x) override;
 
   void measure_kurtosis(bool on) { kurtosis_ = on; }
-  const std::map<std::string, TensorStatistics>& taps() const { return taps_; }
 
   // The "outliers" object of docs/design.md 4.3.
   Json report(int64_t layers) const;
 
  private:
-  RowKind rows(const std::string& tap) const;
+  using Statistic = double (TensorStatistics::*)() const;
 
-  std::string model_type_;
-  bool pre_norm_;
+  // Over the layers; a NaN counts as the largest.
+  double largest(std::string_view point, int64_t layers, Statistic statistic) const;
+  Json reference(int64_t layers) const;
+
+  PaperFigures figures_;
   bool kurtosis_ = true;
   std::map<std::string, TensorStatistics> taps_;
 };

@@ -9,9 +9,8 @@
 #include <string_view>
 
 #include "base/error.h"
-#include "base/json.h"
-#include "io/atomic_file.h"
 #include "io/mapped_file.h"
+#include "io/shards.h"
 #include "io/unpickler.h"
 #include "io/zip.h"
 
@@ -77,30 +76,11 @@ std::map<std::string, at::Tensor> read_archive(const fs::path& path) {
   return unpickle(program->second, load, file + ": data.pkl");
 }
 
-// An index is {"weight_map": {tensor name: file beside the index}, ...}.
-std::map<std::string, at::Tensor> read_shards(const fs::path& index) {
-  const std::string file = index.string();
-  const Json json = Json::parse(read_file(index), nullptr, /*allow_exceptions=*/false);
-  check(json.is_object() && json.contains("weight_map") && json["weight_map"].is_object(), file,
-        ": not an index of shards (a JSON object with an object \"weight_map\")");
-  std::map<std::string, std::map<std::string, at::Tensor>> shards;
-  std::map<std::string, at::Tensor> tensors;
-  for (const auto& [name, value] : json["weight_map"].items()) {
-    const std::string shard = value.is_string() ? value.get<std::string>() : "";
-    check(!shard.empty() && fs::path(shard).filename() == shard, file, ": tensor '", name,
-          "' should lie in a file beside the index, not in ", value.dump());
-    if (!shards.contains(shard)) shards[shard] = read_archive(index.parent_path() / shard);
-    const auto found = shards[shard].find(name);
-    check(found != shards[shard].end(), file, ": tensor '", name, "' is not in ", shard);
-    tensors.emplace(name, found->second);
-  }
-  return tensors;
-}
-
 }  // namespace
 
 std::map<std::string, at::Tensor> read_pickle(const fs::path& path) {
-  return path.string().ends_with(".index.json") ? read_shards(path) : read_archive(path);
+  return path.string().ends_with(".index.json") ? read_shards(path, read_archive)
+                                                : read_archive(path);
 }
 
 }  // namespace quench

@@ -14,6 +14,8 @@
 #include "base/json.h"
 #include "io/atomic_file.h"
 #include "io/mapped_file.h"
+#include "io/shards.h"
+#include "io/strict_json.h"
 
 namespace fs = std::filesystem;
 
@@ -38,30 +40,6 @@ constexpr std::array<std::pair<const char*, at::ScalarType>, 10> kDtypes{{
 }};
 
 // --- reading the header ---------------------------------------------------------------------
-
-// Parses JSON whose objects name no key twice (of which JSON would silently drop one) and that is
-// as shallow as a header is, so that no error message can recurse without bound.
-nlohmann::json parse_strictly(std::string_view text, const std::string& where) {
-  using Event = nlohmann::json::parse_event_t;
-  std::vector<std::set<std::string>> keys_of_open_objects;
-  const auto inspect = [&](int depth, Event event, nlohmann::json& value) {
-    check(depth <= 4, where, " is nested too deeply");
-    if (event == Event::object_start) keys_of_open_objects.emplace_back();
-    if (event == Event::object_end) keys_of_open_objects.pop_back();
-    if (event == Event::key) {
-      const auto& key = value.get_ref<const std::string&>();
-      check(keys_of_open_objects.back().insert(key).second, where, " names '", key, "' twice");
-    }
-    return true;
-  };
-  try {
-    return nlohmann::json::parse(text, inspect);
-  } catch (const nlohmann::json::parse_error& error) {
-    fail(where, " is not valid JSON (at its byte ", error.byte, ")");
-  } catch (const nlohmann::json::exception&) {
-    fail(where, " is not valid JSON (a number is out of range)");
-  }
-}
 
 at::ScalarType parse_dtype(const nlohmann::json& value, const std::string& where) {
   check(value.is_string(), where, ": dtype is ", value.dump(), ", not a string");
@@ -211,30 +189,6 @@ std::map<std::string, at::Tensor> read_file_of_tensors(const fs::path& path) {
   return tensors;
 }
 
-// An index is {"weight_map": {tensor name: file beside the index}, ...}.
-std::map<std::string, at::Tensor> read_shards(const fs::path& index) {
-  const std::string file = index.string();
-  const nlohmann::json json = parse_strictly(read_file(index), file + ": the index");
-  check(json.is_object() && json.contains("weight_map") && json["weight_map"].is_object(), file,
-        ": not an index of shards (a JSON object with an object \"weight_map\")");
-  std::map<std::string, std::map<std::string, at::Tensor>> shards;
-  std::map<std::string, at::Tensor> tensors;
-  for (const auto& [name, value] : json["weight_map"].items()) {
-    const std::string shard_name = value.is_string() ? value.get<std::string>() : "";
-    check(!shard_name.empty() && fs::path(shard_name).filename() == shard_name, file, ": tensor '",
-          name, "' should lie in a file beside the index, not in ", value.dump());
-    auto shard = shards.find(shard_name);
-    if (shard == shards.end()) {
-      const fs::path shard_path = index.parent_path() / shard_name;
-      shard = shards.emplace(shard_name, read_file_of_tensors(shard_path)).first;
-    }
-    const auto found = shard->second.find(name);
-    check(found != shard->second.end(), file, ": tensor '", name, "' is not in ", shard_name);
-    tensors.emplace(name, found->second);
-  }
-  return tensors;
-}
-
 // --- writing --------------------------------------------------------------------------------
 
 const char* dtype_name(at::ScalarType dtype) {
@@ -282,7 +236,7 @@ SafetensorsHeader read_safetensors_header(const fs::path& path) {
 }
 
 std::map<std::string, at::Tensor> read_safetensors(const fs::path& path) {
-  if (path.string().ends_with(".index.json")) return read_shards(path);
+  if (path.string().ends_with(".index.json")) return read_shards(path, read_file_of_tensors);
   std::error_code ignored;
   if (!fs::is_directory(path, ignored)) return read_file_of_tensors(path);
   const fs::path single = path / "model.safetensors";
@@ -290,7 +244,7 @@ std::map<std::string, at::Tensor> read_safetensors(const fs::path& path) {
   const fs::path index = path / "model.safetensors.index.json";
   check(fs::exists(index, ignored), path.string(),
         " holds neither model.safetensors nor model.safetensors.index.json");
-  return read_shards(index);
+  return read_shards(index, read_file_of_tensors);
 }
 
 void write_safetensors(const fs::path& path,

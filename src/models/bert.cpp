@@ -12,8 +12,8 @@ LayerNames layer_names(int64_t layer, const BertConfig& c) {
   const std::string at = concat("bert.encoder.layer.", layer, ".");
   const Init normal = Init::normal(c.initializer_range), zero = Init::constant(0);
   const bool reference = c.initialization == "reference";
-  const Init weight = reference ? torch_linear_init(c.hidden_size) : normal;
-  const Init bias = reference ? torch_linear_init(c.hidden_size) : zero;
+  const Init weight = reference ? Init::torch_linear(c.hidden_size) : normal;
+  const Init bias = reference ? Init::torch_linear(c.hidden_size) : zero;
   return {{at + "attention.self.query", at + "attention.self.key", at + "attention.self.value",
            at + "attention.output.dense", at + "attention.self.alpha", weight, bias, normal, zero},
           at + "attention.output.LayerNorm",
@@ -29,7 +29,6 @@ class Bert : public Model {
   ModelOutput forward(const Batch& batch, ForwardContext& context, Want want) const override;
   std::vector<std::string> hidden_state_taps() const override;
   std::vector<std::string> norm_names() const override { return {"LayerNorm.weight"}; }
-  std::string body_prefix() const override { return "bert."; }
 
  private:
   at::Tensor embed(const Batch& batch, ForwardContext& context) const;
@@ -130,6 +129,18 @@ std::vector<std::string> Bert::hidden_state_taps() const {
   return names;
 }
 
+std::vector<PaperFigures::Watched> watched(int64_t layers) {
+  std::vector<PaperFigures::Watched> all;
+  for (int64_t j = 0; j < layers; ++j) {
+    const std::string module = concat("bert.encoder.layer.", j, ".output."),
+                      tap = concat("layers.", j, ".ffn.");
+    all.push_back({module + "dense", tap + "output"});
+    all.push_back({module + "LayerNorm", tap + "norm"});
+    all.push_back({module + "LayerNorm.input", tap + "residual", /*kurtosis=*/false});
+  }
+  return all;
+}
+
 }  // namespace
 
 void BertConfig::describe(config::Fields& f) {
@@ -161,6 +172,25 @@ void BertConfig::describe(config::Fields& f) {
 std::unique_ptr<Model> BertConfig::build(const AttentionConfig& attention,
                                          int64_t max_seq_length) const {
   return std::make_unique<Bert>(*this, attention, max_seq_length);
+}
+
+ModelTraits BertConfig::traits() const {
+  return {
+      .task = "mlm",
+      .body_prefix = "bert.",
+      .spellings =
+          {.prefixes = {{"embeddings.", "bert."}, {"encoder.", "bert."}, {"pooler.", "bert."}},
+           .renamed = {{"LayerNorm.gamma", "LayerNorm.weight"},
+                       {"LayerNorm.beta", "LayerNorm.bias"}},
+           .tied = {{"cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"},
+                    {"cls.predictions.decoder.bias", "cls.predictions.bias"}},
+           .unused = {"bert.pooler.", "cls.seq_relationship."}},
+      .figures = {.watched = watched(num_hidden_layers),
+                  .max_inf_norms = {{"max_ffn_out_inf_norm", "ffn.output"},
+                                    {"max_LN_out_inf_norm", "ffn.norm"},
+                                    {"max_LN_inp_inf_norm", "ffn.residual"}},
+                  .max_kurtoses = {},
+                  .headline = "ffn.output"}};
 }
 
 Json BertConfig::hugging_face() const {

@@ -1,7 +1,5 @@
 #include "models/model.h"
 
-#include <cmath>
-
 #include "models/bert.h"
 #include "models/opt.h"
 #include "models/vit.h"
@@ -15,10 +13,6 @@ const config::Registry<ModelConfig>& model_types() {
       {"vit", "ViT for image classification", [] { return std::make_shared<VitConfig>(); }},
   }};
   return registry;
-}
-
-Init torch_linear_init(int64_t fan_in) {
-  return Init::uniform(1 / std::sqrt(static_cast<double>(fan_in)));
 }
 
 }  // namespace quench

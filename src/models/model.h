@@ -8,6 +8,7 @@
 
 #include "base/json.h"
 #include "batches/batch.h"
+#include "models/traits.h"
 #include "models/transformer.h"
 
 namespace quench {
@@ -32,8 +33,6 @@ class Model {
   // Substrings of the names of normalization gains, which weight decay leaves alone unless told
   // otherwise.
   virtual std::vector<std::string> norm_names() const = 0;
-  // Names that start so belong to the head: an encoder-only checkpoint lacks them.
-  virtual std::string body_prefix() const = 0;
 
   Parameters parameters;
 };
@@ -47,6 +46,7 @@ class ModelConfig {
   // Parameters are allocated, not drawn: call parameters.initialize() or load values.
   virtual std::unique_ptr<Model> build(const AttentionConfig& attention,
                                        int64_t max_seq_length) const = 0;
+  virtual ModelTraits traits() const = 0;
   // Hugging Face's config.json, without the "quench" key.
   virtual Json hugging_face() const = 0;
   // Fills what only the data knows (vocabulary, number of classes) where the config left it open; a
@@ -60,9 +60,5 @@ class ModelConfig {
 };
 
 const config::Registry<ModelConfig>& model_types();
-
-// q, k, v (and OPT's output layer) as torch.nn.Linear leaves them: weights and biases ~
-// U(+-1/sqrt(fan_in)) (SPEC 3.3).
-Init torch_linear_init(int64_t fan_in);
 
 }  // namespace quench

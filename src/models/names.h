@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "models/traits.h"
 
 namespace quench {
 
@@ -19,7 +20,7 @@ struct OurNames {
 };
 
 // Throws Error when two tensors come to one name, or tied weights differ.
-OurNames our_names(const std::string& model_type, const std::map<std::string, at::Tensor>& tensors);
+OurNames our_names(const Spellings& spellings, const std::map<std::string, at::Tensor>& tensors);
 
 // The `attention.gate` section that the gate parameters (SPEC 2) imply. What they do not show is
 // left out: whether a conditional gate is per token or per head, and the scale of its output.

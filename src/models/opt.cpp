@@ -13,8 +13,8 @@ constexpr int64_t kPositionOffset = 2;  // of the position table, as in Hugging 
 LayerNames layer_names(int64_t layer, const OptConfig& c) {
   const std::string at = concat("model.decoder.layers.", layer, ".");
   const bool reference = c.initialization == "reference";
-  const Init weight = reference ? torch_linear_init(c.hidden_size) : Init::normal(c.init_std);
-  const Init bias = reference ? torch_linear_init(c.hidden_size) : Init::constant(0);
+  const Init weight = reference ? Init::torch_linear(c.hidden_size) : Init::normal(c.init_std);
+  const Init bias = reference ? Init::torch_linear(c.hidden_size) : Init::constant(0);
   return {{at + "self_attn.q_proj", at + "self_attn.k_proj", at + "self_attn.v_proj",
            at + "self_attn.out_proj", at + "self_attn.alpha", weight, bias, weight, bias},
           at + "self_attn_layer_norm",
@@ -30,7 +30,6 @@ class Opt : public Model {
   ModelOutput forward(const Batch& batch, ForwardContext& context, Want want) const override;
   std::vector<std::string> hidden_state_taps() const override;
   std::vector<std::string> norm_names() const override { return {"layer_norm.weight"}; }
-  std::string body_prefix() const override { return "model."; }
 
  private:
   at::Tensor embed(const Batch& batch, const Taps& taps) const;
@@ -124,6 +123,19 @@ std::vector<std::string> Opt::hidden_state_taps() const {
   return names;
 }
 
+std::vector<PaperFigures::Watched> watched(int64_t layers, bool has_final_norm) {
+  std::vector<PaperFigures::Watched> all;
+  if (has_final_norm) all.push_back({"model.decoder.final_layer_norm", "final_norm"});
+  for (const auto& [module, point] : {std::pair{"", "output"},
+                                      {".fc2", "ffn.output"},
+                                      {".final_layer_norm", "ffn.norm"},
+                                      {".self_attn.out_proj", "attention.output"},
+                                      {".self_attn_layer_norm", "attention.norm"}})
+    for (int64_t j = 0; j < layers; ++j)
+      all.push_back({concat("model.decoder.layers.", j, module), concat("layers.", j, ".", point)});
+  return all;
+}
+
 }  // namespace
 
 void OptConfig::describe(config::Fields& f) {
@@ -148,7 +160,7 @@ void OptConfig::describe(config::Fields& f) {
   f("bos_token_id", bos_token_id, "id that starts a text", at_least(0));
   f("eos_token_id", eos_token_id, "id that ends a text", at_least(0));
   f("initialization", initialization,
-    "hf: every weight N(0, init_std^2); reference: the attention's projections as torch.nn.Linear ",
+    "hf: every weight N(0, init_std^2); reference: the attention's projections as torch.nn.Linear",
     one_of({"hf", "reference"}));
   f.require(
       hidden_size % num_attention_heads == 0, "num_attention_heads",
@@ -158,6 +170,26 @@ void OptConfig::describe(config::Fields& f) {
 std::unique_ptr<Model> OptConfig::build(const AttentionConfig& attention,
                                         int64_t max_seq_length) const {
   return std::make_unique<Opt>(*this, attention, max_seq_length);
+}
+
+ModelTraits OptConfig::traits() const {
+  ModelTraits traits{
+      .task = "clm",
+      .body_prefix = "model.",
+      .spellings = {.prefixes = {{"decoder.", "model."},
+                                 {"embed_tokens.", "model.decoder."},
+                                 {"embed_positions.", "model.decoder."},
+                                 {"project_in.", "model.decoder."},
+                                 {"project_out.", "model.decoder."},
+                                 {"layers.", "model.decoder."},
+                                 {"final_layer_norm.", "model.decoder."}},
+                    .tied = {{"lm_head.weight", "model.decoder.embed_tokens.weight"}}},
+      .figures = {.watched = watched(num_hidden_layers, do_layer_norm_before)},
+      .unquantized = "attention.gated"};
+  // Hugging Face flattens to [B T, D] around the feed-forward block.
+  traits.figures.token_rows = {"ffn.output"};
+  if (do_layer_norm_before) traits.figures.token_rows.push_back("ffn.norm");
+  return traits;
 }
 
 Json OptConfig::hugging_face() const {

@@ -31,6 +31,7 @@ class OptConfig : public ModelConfig {
   void describe(config::Fields& fields) override;
   std::unique_ptr<Model> build(const AttentionConfig& attention,
                                int64_t max_seq_length) const override;
+  ModelTraits traits() const override;
   Json hugging_face() const override;
   void fit(int64_t vocabulary) override;
   int64_t layers() const override { return num_hidden_layers; }

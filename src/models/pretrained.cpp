@@ -60,22 +60,38 @@ void check_switches(const Json& hugging_face, const std::string& file) {
           ", the only value that quench supports, got ", hugging_face.value(key, value).dump());
 }
 
-// The keys of Hugging Face's config.json that our model has, under its `type`.
-Json known_keys(const Json& hugging_face, const std::string& file) {
+std::string listed(const std::vector<std::string>& names) {
+  std::string list;
+  for (const std::string& name : names) list += (list.empty() ? "" : ", ") + name;
+  return list;
+}
+
+// The model that config.json names, with default sizes.
+std::shared_ptr<ModelConfig> default_model(const Json& hugging_face, const std::string& file) {
   check(hugging_face.is_object() && hugging_face.contains("model_type"), file,
         ": expected an object with `model_type`");
   const std::string type = hugging_face.at("model_type").get<std::string>();
-  Architecture defaults;
-  for (const auto& entry : model_types().entries)
-    if (entry.type == type) defaults.model = entry.make();
-  check(defaults.model != nullptr, file, ": model_type '", type, "' is none of bert, opt, vit");
+  std::shared_ptr<ModelConfig> model;
+  std::vector<std::string> types;
+  for (const auto& entry : model_types().entries) {
+    types.push_back(entry.type);
+    if (entry.type == type) model = entry.make();
+  }
+  check(model != nullptr, file, ": model_type '", type, "' is none of ", listed(types));
   check_switches(hugging_face, file);
-  Json model = {{"type", type}};
-  const Json known = config::write(defaults);
-  for (const auto& [key, unused] : known.at("model").items())
+  return model;
+}
+
+// The keys of Hugging Face's config.json that our model has, under its `type`.
+Json known_keys(const Json& hugging_face, const std::string& file) {
+  Architecture defaults;
+  defaults.model = default_model(hugging_face, file);
+  Json model = {{"type", defaults.model->type()}};
+  const Json known = config::write(defaults).at("model");
+  for (const auto& [key, unused] : known.items())
     if (key != "type" && hugging_face.contains(key) && !hugging_face.at(key).is_null())
       model[key] = hugging_face.at(key);
-  if (type == "vit" && !hugging_face.contains("num_labels"))
+  if (known.contains("num_labels") && !hugging_face.contains("num_labels"))
     model["num_labels"] =
         hugging_face.contains("id2label") ? hugging_face.at("id2label").size() : size_t{2};
   return model;
@@ -104,8 +120,8 @@ Json sections(const Json& json, const std::string& file, const Json& gate) {
 Pretrained make_model(const fs::path& folder, const config::Node& sections) {
   Architecture architecture;
   config::read(sections, architecture);
-  Pretrained pretrained{architecture.model, architecture.attention, architecture.max_seq_length,
-                        nullptr, folder};
+  Pretrained pretrained{
+      architecture.model, architecture.attention, architecture.max_seq_length, nullptr, folder, {}};
   if (architecture.model->vocabulary_or_classes() == 0)
     throw UsageError(concat((folder / "config.json").string(), ": vocab_size is missing"));
   if (pretrained.max_seq_length == 0)
@@ -123,26 +139,24 @@ std::map<std::string, at::Tensor> read_tensors(const fs::path& folder) {
        " holds neither model.safetensors nor pytorch_model.bin, nor an index of shards of either");
 }
 
-std::string listed(const std::vector<std::string>& names) {
-  std::string list;
-  for (const std::string& name : names) list += (list.empty() ? "" : ", ") + name;
-  return list;
-}
-
 // An encoder-only checkpoint lacks the whole head: it is drawn afresh, as Hugging Face does.
-void add_missing_head(Model& model, std::map<std::string, at::Tensor>& tensors) {
+// Returns its names.
+std::vector<std::string> add_missing_head(Pretrained& pretrained,
+                                          std::map<std::string, at::Tensor>& tensors) {
+  const std::string body = pretrained.config->traits().body_prefix;
   std::map<std::string, at::Tensor> head;
-  for (const auto& [name, value] : model.parameters.named_values())
-    if (!name.starts_with(model.body_prefix())) head.emplace(name, value);
+  for (const auto& [name, value] : pretrained.model->parameters.named_values())
+    if (!name.starts_with(body)) head.emplace(name, value);
   std::vector<std::string> names;
   for (const auto& [name, value] : head) {
-    if (tensors.contains(name)) return;
+    if (tensors.contains(name)) return {};
     names.push_back(name);
   }
-  if (names.empty()) return;
-  model.parameters.initialize(0);
+  if (names.empty()) return {};
+  pretrained.model->parameters.initialize(0);
   log_warning("the checkpoint has no head; freshly drawn: " + listed(names));
   tensors.merge(head);
+  return names;
 }
 
 std::vector<std::string> unexpected_names(const Model& model,
@@ -155,18 +169,20 @@ std::vector<std::string> unexpected_names(const Model& model,
   return unexpected;
 }
 
-void load_tensors(Model& model, std::map<std::string, at::Tensor> tensors, bool allow_partial) {
-  const auto unexpected = unexpected_names(model, tensors);
+void load_tensors(Pretrained& pretrained, std::map<std::string, at::Tensor> tensors,
+                  bool allow_partial) {
+  Parameters& parameters = pretrained.model->parameters;
+  const auto unexpected = unexpected_names(*pretrained.model, tensors);
   check(unexpected.size() < tensors.size(),
         "no tensor of the checkpoint belongs to the model; is model_type right?");
-  if (allow_partial) model.parameters.initialize(0);
-  add_missing_head(model, tensors);
-  const auto missing = load_values(model.parameters, tensors, allow_partial);
+  if (allow_partial) parameters.initialize(0);
+  pretrained.fresh = add_missing_head(pretrained, tensors);
+  const auto missing = load_values(parameters, tensors, allow_partial);
+  pretrained.fresh.insert(pretrained.fresh.end(), missing.begin(), missing.end());
   if (!missing.empty()) log_warning("not in the checkpoint, freshly drawn: " + listed(missing));
   if (!unexpected.empty()) log_warning("not in the model, ignored: " + listed(unexpected));
-  model.parameters.to(at::kCPU, at::kFloat);
+  parameters.to(at::kCPU, at::kFloat);
 }
-
 }  // namespace
 
 fs::path model_folder(const std::string& model) {
@@ -196,10 +212,10 @@ Pretrained load_pretrained(const std::string& model, bool allow_partial,
   const fs::path folder = model_folder(model);
   const std::string file = (folder / "config.json").string();
   const Json json = read_config(file);
-  const std::string type = known_keys(json, file).at("type");
+  const Spellings spellings = default_model(json, file)->traits().spellings;
   const std::map<std::string, at::Tensor> tensors = read_tensors(folder);
   try {
-    OurNames ours = our_names(type, tensors);
+    OurNames ours = our_names(spellings, tensors);
     const Json gate = gate_section(ours.tensors);
     config::Node node = to_node(sections(json, file, gate), {file, 0});
     for (const std::string& assignment : assignments) config::set(node, assignment);
@@ -210,13 +226,19 @@ Pretrained load_pretrained(const std::string& model, bool allow_partial,
           "gates recognised by their parameters: ", gate.dump(),
           "; what leaves no trace there (clipping, "
           "granularity, output_scale) is taken from `quench convert --set`, or the default"));
-    load_tensors(*pretrained.model, std::move(ours.tensors), allow_partial);
+    load_tensors(pretrained, std::move(ours.tensors), allow_partial);
     return pretrained;
   } catch (const UsageError&) {
     throw;  // names its file already
   } catch (const Error& error) {
     fail(folder.string(), ": ", error.what());
   }
+}
+
+std::shared_ptr<const Tokenizer> tokenizer_of(const Pretrained& pretrained) {
+  for (const char* file : {"tokenizer.model", "vocab.txt", "vocab.json"})
+    if (fs::exists(pretrained.folder / file)) return load_tokenizer(pretrained.folder.string());
+  return nullptr;
 }
 
 void save_pretrained(const fs::path& folder, const Pretrained& pretrained) {

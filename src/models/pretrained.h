@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "data/tokenizer.h"
 #include "models/model.h"
 
 namespace quench {
@@ -15,7 +16,8 @@ struct Pretrained {
   AttentionConfig attention;
   int64_t max_seq_length = 0;
   std::unique_ptr<Model> model;
-  std::filesystem::path folder;  // where it was read from
+  std::filesystem::path folder;    // where it was read from
+  std::vector<std::string> fresh;  // parameters that were not there and were drawn instead
 };
 
 // The folder that MODEL means: one with a config.json, or the newest complete checkpoint of a run
@@ -29,6 +31,9 @@ std::filesystem::path model_folder(const std::string& model);
 // attention.softmax, max_seq_length. Gates are recognised by their parameters. Throws Error.
 Pretrained load_pretrained(const std::string& model, bool allow_partial = false,
                            const std::vector<std::string>& assignments = {});
+
+// The tokenizer in its folder; null where there is none.
+std::shared_ptr<const Tokenizer> tokenizer_of(const Pretrained& pretrained);
 
 // Only config.json, with freshly allocated parameters.
 Pretrained load_architecture(const std::filesystem::path& folder);

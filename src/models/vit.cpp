@@ -13,8 +13,8 @@ LayerNames layer_names(int64_t layer, const VitConfig& c) {
   const std::string at = concat("vit.encoder.layer.", layer, ".");
   const Init normal = Init::normal(c.initializer_range), zero = Init::constant(0);
   const bool reference = c.initialization == "reference";
-  const Init weight = reference ? torch_linear_init(c.hidden_size) : normal;
-  const Init bias = reference ? torch_linear_init(c.hidden_size) : zero;
+  const Init weight = reference ? Init::torch_linear(c.hidden_size) : normal;
+  const Init bias = reference ? Init::torch_linear(c.hidden_size) : zero;
   return {{at + "attention.attention.query", at + "attention.attention.key",
            at + "attention.attention.value", at + "attention.output.dense",
            at + "attention.attention.alpha", weight, bias, normal, zero},
@@ -31,7 +31,6 @@ class Vit : public Model {
   ModelOutput forward(const Batch& batch, ForwardContext& context, Want want) const override;
   std::vector<std::string> hidden_state_taps() const override;
   std::vector<std::string> norm_names() const override { return {"layernorm", "patch_norm"}; }
-  std::string body_prefix() const override { return "vit."; }
 
  private:
   at::Tensor embed(const at::Tensor& pixels, ForwardContext& context) const;
@@ -151,6 +150,30 @@ void VitConfig::describe(config::Fields& f) {
 std::unique_ptr<Model> VitConfig::build(const AttentionConfig& attention,
                                         int64_t max_seq_length) const {
   return std::make_unique<Vit>(*this, attention, max_seq_length);
+}
+
+ModelTraits VitConfig::traits() const {
+  ModelTraits traits{
+      .task = "classification",
+      .body_prefix = "vit.",
+      .spellings = {.prefixes = {{"embeddings.", "vit."},
+                                 {"encoder.", "vit."},
+                                 {"layers.", "vit."},
+                                 {"layernorm.", "vit."},
+                                 {"pooler.", "vit."}},
+                    // names in memory of transformers 5
+                    .renamed = {{"vit.layers.", "vit.encoder.layer."},
+                                {".attention.q_proj.", ".attention.attention.query."},
+                                {".attention.k_proj.", ".attention.attention.key."},
+                                {".attention.v_proj.", ".attention.attention.value."},
+                                {".attention.o_proj.", ".attention.output.dense."},
+                                {".mlp.fc1.", ".intermediate.dense."},
+                                {".mlp.fc2.", ".output.dense."}},
+                    .unused = {"vit.pooler.", "vit.embeddings.mask_token"}}};
+  for (int64_t j = 0; j < num_hidden_layers; ++j)
+    traits.figures.watched.push_back(
+        {concat("vit.encoder.layer.", j), concat("layers.", j, ".output")});
+  return traits;
 }
 
 Json VitConfig::hugging_face() const {

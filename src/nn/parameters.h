@@ -5,6 +5,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cmath>
 #include <cstdint>
 #include <deque>
 #include <map>
@@ -24,6 +25,10 @@ struct Init {
   static Init constant(double value) { return {Kind::kConstant, value}; }
   static Init normal(double standard_deviation) { return {Kind::kNormal, standard_deviation}; }
   static Init uniform(double bound) { return {Kind::kUniform, bound}; }
+  // As torch.nn.Linear leaves weights and biases: U(+-1/sqrt(fan_in)) (SPEC 3.3).
+  static Init torch_linear(int64_t fan_in) {
+    return uniform(1 / std::sqrt(static_cast<double>(fan_in)));
+  }
 };
 
 struct Parameter {

@@ -8,20 +8,13 @@
 #include "base/error.h"
 
 namespace quench {
-namespace {
-
-bool is_head_weight(const std::string& name) {
-  return name.starts_with("cls.") || name.starts_with("lm_head") || name.starts_with("classifier");
-}
-
-}  // namespace
 
 bool matches_glob(const std::string& glob, const std::string& name) {
   return fnmatch(glob.c_str(), name.c_str(), FNM_NOESCAPE) == 0;
 }
 
-FakeQuantizer::FakeQuantizer(const PtqConfig& config, const std::string& model_type)
-    : config_(config), model_type_(model_type) {}
+FakeQuantizer::FakeQuantizer(const PtqConfig& config, const ModelTraits& model)
+    : config_(config), body_prefix_(model.body_prefix), unquantized_(model.unquantized) {}
 
 bool FakeQuantizer::placed(const std::string& tap) const {
   if (tap == "logits" || tap == "head.transform")
@@ -32,14 +25,12 @@ bool FakeQuantizer::placed(const std::string& tap) const {
   if (layer_output) return false;
   if (config_.placement == "full") return true;
   if (tap.ends_with("attention.gate")) return false;
-  // The reference quantizes the gated context in BERT, the context before its gate in OPT (quirk 6
-  // of SPEC 12).
-  return !tap.ends_with(model_type_ == "opt" ? "attention.gated" : "attention.context");
+  return !tap.ends_with(unquantized_);
 }
 
 bool FakeQuantizer::weight_placed(const std::string& name) const {
   if (config_.placement == "full") return true;
-  if (is_head_weight(name)) return config_.quantize_head;
+  if (!name.starts_with(body_prefix_)) return config_.quantize_head;
   return name.ends_with(".weight") && name.find(".alpha") == std::string::npos;
 }
 

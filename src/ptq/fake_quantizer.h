@@ -6,6 +6,7 @@
 #include <string>
 #include <unordered_map>
 
+#include "models/traits.h"
 #include "quant/quantizer.h"
 #include "run/ptq_config.h"
 #include "taps/taps.h"
@@ -14,9 +15,8 @@ namespace quench {
 
 class FakeQuantizer : public TapListener {
  public:
-  // `model_type` (bert, opt, vit) decides what the reference placement means. Throws UsageError for
-  // an option that cannot be.
-  FakeQuantizer(const PtqConfig& config, const std::string& model_type);
+  // The model decides what the reference placement means.
+  FakeQuantizer(const PtqConfig& config, const ModelTraits& model);
 
   bool wants(const std::string& tap) const override;
   at::Tensor activation(const std::string& tap, const at::Tensor& x) override;
@@ -42,7 +42,7 @@ class FakeQuantizer : public TapListener {
   Quantizer& quantizer(const std::string& name, bool is_weight, const Site& site);
 
   PtqConfig config_;
-  std::string model_type_;
+  std::string body_prefix_, unquantized_;
   std::map<std::string, Quantizer> quantizers_;
   std::vector<std::pair<std::string, const char*>> order_;  // name, kind
   std::unordered_map<std::string, at::Tensor> quantized_weights_;

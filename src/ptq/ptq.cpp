@@ -64,7 +64,7 @@ Json quantize_and_evaluate(const Pretrained& pretrained, const PtqData& data, co
   const Json full = options.full_precision
                         ? *options.full_precision
                         : evaluate(pretrained, *data.evaluation, evaluation).to_json();
-  FakeQuantizer quantizer(ptq, pretrained.config->type());
+  FakeQuantizer quantizer(ptq, pretrained.config->traits());
   calibrate(pretrained, *data.calibration, ptq, options.device, quantizer);
   evaluation.label = "quantized";
   const Json quantized = evaluate(pretrained, *data.evaluation, evaluation, {&quantizer}).to_json();

@@ -86,9 +86,7 @@ void describe(config::Fields& f, RunConfig& c) {
 }
 
 std::string RunConfig::task_type() const {
-  if (task.objective) return *task.objective;
-  const std::string type = model->type();
-  return type == "bert" ? "mlm" : type == "opt" ? "clm" : "classification";
+  return task.objective ? *task.objective : model->traits().task;
 }
 
 DataContext RunConfig::data_context() const {

@@ -9,7 +9,6 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/signals.h"
-#include "data/tokenizer.h"
 #include "io/atomic_file.h"
 #include "ptq/ptq.h"
 #include "train/trainer.h"
@@ -110,7 +109,7 @@ bool Sweep::train_if_needed(const RunConfig& config, const fs::path& run) {
       return true;
     }
   }
-  return train(config, run, /*resume=*/true).interrupted_by == 0;
+  return train(config, run, /*resume=*/true) == 0;
 }
 
 void Sweep::cell(size_t row, int64_t seed) {
@@ -143,8 +142,7 @@ void Sweep::quantize(size_t row, int64_t seed, const fs::path& run, const Json& 
         if (!pretrained) {
           pretrained = load_pretrained(run.string());
           pretrained->model->parameters.to(choose_device(c.device), at::kFloat);
-          if (c.task_type() != "classification" && c.data->type() == "text")
-            tokenizer = load_tokenizer(pretrained->folder.string());
+          tokenizer = tokenizer_of(*pretrained);
         }
         PtqOptions options{choose_device(c.device),
                            c.eval.kurtosis_batches,

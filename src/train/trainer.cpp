@@ -42,7 +42,7 @@ class Run {
  public:
   Run(RunConfig config, fs::path folder, bool resume);
   void announce() const;
-  TrainOutcome train();
+  int train();
 
  private:
   void loop(MetricsLog& metrics);
@@ -157,18 +157,19 @@ void Run::loop(MetricsLog& metrics) {
   if (step() == t.steps) progress->finish();
 }
 
-TrainOutcome Run::train() {
+int Run::train() {
   MetricsLog metrics(folder_, step(), config_.output.tensorboard);
   loop(metrics);
   if (step() < config_.train.steps) {
     log_warning(concat("stopped by a signal after step ", step(),
                        "; a checkpoint was written: continue with --resume"));
-    return {folder_, caught_signal(), step()};
+    return caught_signal();
   }
   const Json evaluation = evaluate_now("evaluate");
   write_file_atomically(folder_ / "eval.json", evaluation.dump(2) + "\n");
   metrics.add(step(), "eval", summary(evaluation));
-  return {folder_, 0, step()};
+  check_finite(evaluation);
+  return 0;
 }
 
 }  // namespace
@@ -202,13 +203,14 @@ Pretrained build_model(const RunConfig& config, const OpenedData& data) {
     const Pretrained from = load_pretrained(folder);
     std::map<std::string, at::Tensor> values;
     for (auto& [name, value] : from.model->parameters.named_values()) values[name] = value;
+    for (const std::string& name : from.fresh) values.erase(name);  // ours follow train.seed
     for (const std::string& name : load_values(parameters, values, /*allow_partial=*/true))
       log_info(concat(name, ": not in ", folder, ", freshly drawn"));
   }
   return pretrained;
 }
 
-TrainOutcome train(const RunConfig& config, const fs::path& folder, bool resume) {
+int train(const RunConfig& config, const fs::path& folder, bool resume) {
   if (!resume && fs::exists(folder / "checkpoints"))
     throw UsageError(
         concat(folder.string(),

@@ -76,17 +76,12 @@ class TrainingSession {
   at::Tensor bad_steps_;                       // on a GPU: non-finite steps since the last check
 };
 
-struct TrainOutcome {
-  std::filesystem::path folder;
-  int interrupted_by = 0;  // the signal, or 0
-  int64_t steps = 0;
-};
-
 // A model as the config describes it, with fresh weights (or those of train.initialize_from), on
 // the CPU.
 Pretrained build_model(const RunConfig& config, const OpenedData& data);
 
-// Trains into `folder`; with `resume` from its newest checkpoint, if it has one.
-TrainOutcome train(const RunConfig& config, const std::filesystem::path& folder, bool resume);
+// Trains into `folder`; with `resume` from its newest checkpoint, if it has one. Returns the signal
+// that stopped it, or 0. Throws Error if the model that came out has no finite loss.
+int train(const RunConfig& config, const std::filesystem::path& folder, bool resume);
 
 }  // namespace quench

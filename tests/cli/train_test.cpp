@@ -169,12 +169,19 @@ TEST_F(CliTrain, ANonFiniteLossEndsTheRun) {
 }
 
 TEST_F(CliTrain, AModelThatOverflowsIsNotSaidToHaveNoOutliers) {
-  done({"train", "tiny.yaml", "--output", "run", "--set", "optimizer.learning_rate=1e30", "--set",
-        "train.steps=1"});
+  const Outcome outcome = quench({"train", "tiny.yaml", "--output", "run", "--set",
+                                  "optimizer.learning_rate=1e30", "--set", "train.steps=1"});
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_NE(outcome.err.find("the evaluation's loss is"), std::string::npos) << outcome.err;
   const Json result = json("run/eval.json");
   EXPECT_TRUE(result.at("loss").is_null());
   EXPECT_TRUE(result.at("outliers").at("max_inf_norm").is_null());
   EXPECT_TRUE(result.at("outliers").at("reference").at("max_LN_out_inf_norm").is_null());
+
+  const Outcome again = quench({"eval", "run", "--output", "eval.json"});
+  EXPECT_EQ(again.status, 1);
+  EXPECT_NE(again.err.find("the evaluation's loss is"), std::string::npos) << again.err;
+  EXPECT_EQ(json("eval.json"), result);
 }
 
 TEST_F(CliTrain, ABrokenDataFileIsNamed) {
@@ -194,6 +201,32 @@ TEST_F(CliTrain, StartsFromAnotherModelsWeights) {
   for (const auto& [name, value] :
        read_safetensors(folder_ / newest("second") + "/model.safetensors"))
     EXPECT_TRUE(at::allclose(value, first.at(name), 0, 1e-20)) << name;
+}
+
+TEST_F(CliTrain, AHeadThatTheOtherModelLacksFollowsTheSeed) {
+  done({"train", "tiny.yaml", "--output", "first"});
+  const std::string file = folder_ / newest("first") + "/model.safetensors";
+  auto body = read_safetensors(file);
+  std::erase_if(body, [](const auto& entry) { return entry.first.starts_with("cls."); });
+  write_safetensors(file, {body.begin(), body.end()});
+
+  const auto trained = [&](const std::string& run, const std::vector<std::string>& more) {
+    std::vector<std::string> arguments = {
+        "train", "tiny.yaml",     "--output", run,
+        "--set", "train.steps=1", "--set",    "optimizer.learning_rate=1e-30"};
+    for (const std::string& assignment : more)
+      arguments.insert(arguments.end(), {"--set", assignment});
+    done(arguments);
+    return read_safetensors(folder_ / newest(run) + "/model.safetensors");
+  };
+  const auto second = trained("second", {"train.seed=7", "train.initialize_from=first"});
+  const auto other = trained("other", {"train.seed=8", "train.initialize_from=first"});
+  const auto scratch = trained("scratch", {"train.seed=7"});
+  for (const auto& [name, value] : second)
+    EXPECT_TRUE(at::allclose(value, (body.contains(name) ? body : scratch).at(name), 0, 1e-20))
+        << name;
+  const std::string drawn = "cls.predictions.transform.dense.weight";
+  EXPECT_FALSE(at::allclose(second.at(drawn), other.at(drawn)));
 }
 
 }  // namespace

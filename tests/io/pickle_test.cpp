@@ -8,6 +8,7 @@
 
 #include "io/atomic_file.h"
 #include "tests/io/temporary_folder.h"
+#include "tests/io/torch_file.h"
 
 namespace quench {
 namespace {
@@ -16,65 +17,9 @@ namespace fs = std::filesystem;
 
 const fs::path kGolden = fs::path(QUENCH_TESTS_DIR) / "golden/pickle";  // written by its make.py
 
-template <class T>
-std::string little_endian(T value) {
-  return {reinterpret_cast<const char*>(&value), sizeof(T)};
-}
-
-// A zip file with these entries, stored. With `zip64`, sizes and offsets stand in the 64-bit
-// fields.
-std::string zip_of(const std::vector<std::pair<std::string, std::string>>& entries,
-                   bool zip64 = false) {
-  const auto u16 = little_endian<uint16_t>;
-  const auto u32 = little_endian<uint32_t>;
-  const auto u64 = little_endian<uint64_t>;
-  std::string file, directory;
-  for (const auto& [name, content] : entries) {
-    const auto name_size = static_cast<uint16_t>(name.size());
-    const auto size = static_cast<uint32_t>(content.size());
-    const auto offset = static_cast<uint32_t>(file.size());
-    const std::string extra =
-        zip64 ? u16(1) + u16(24) + u64(size) + u64(size) + u64(offset) : std::string();
-    const uint32_t in64 = 0xffffffff;
-    const std::string common = u16(45) + u16(0) + u16(0) + u32(0) + u32(0) +
-                               u32(zip64 ? in64 : size) + u32(zip64 ? in64 : size) + u16(name_size);
-    file += "PK\x03\x04" + common + u16(0) + name + content;
-    directory += "PK\x01\x02" + u16(45) + common + u16(static_cast<uint16_t>(extra.size())) +
-                 u16(0) + u16(0) + u16(0) + u32(0) + u32(zip64 ? in64 : offset) + name + extra;
-  }
-  const auto begin = static_cast<uint32_t>(file.size());
-  const auto count = static_cast<uint16_t>(entries.size());
-  file += directory;
-  if (zip64) {
-    const uint64_t end = file.size();
-    file += "PK\x06\x06" + u64(44) + u16(45) + u16(45) + u32(0) + u32(0) + u64(count) + u64(count) +
-            u64(directory.size()) + u64(begin);
-    file += "PK\x06\x07" + u32(0) + u64(end) + u32(1);
-  }
-  return file + "PK\x05\x06" + u16(0) + u16(0) + u16(count) + u16(count) +
-         u32(static_cast<uint32_t>(directory.size())) + u32(zip64 ? 0xffffffff : begin) + u16(0);
-}
-
-std::string text(const std::string& value) {
-  return "X" + little_endian(static_cast<uint32_t>(value.size())) + value;
-}
-
-std::string integer(int32_t value) { return "J" + little_endian(value); }
-
-struct TensorArguments {
-  std::string type = "FloatStorage";
-  std::string key = "0";
-  int32_t elements = 4;
-  int32_t offset = 0;
-  std::string sizes = integer(4) + "\x85";  // a tuple of one
-  std::string strides = integer(1) + "\x85";
-};
-
 // The program of {"x": torch._utils._rebuild_tensor_v2(...)}.
 std::string program_of(const TensorArguments& a) {
-  return "\x80\x02}" + text("x") + "ctorch._utils\n_rebuild_tensor_v2\n((" + text("storage") +
-         "ctorch\n" + a.type + "\n" + text(a.key) + text("cpu") + integer(a.elements) + "tQ" +
-         integer(a.offset) + a.sizes + a.strides + "\x89" + "ccollections\nOrderedDict\n)RtRs.";
+  return "\x80\x02}" + text("x") + rebuilt(a) + "s.";
 }
 
 const std::vector<float> kFour{1, 2, 3, 4};

@@ -21,14 +21,20 @@ Tensors tensors_called(const std::vector<std::string>& names) {
   return tensors;
 }
 
-std::vector<std::string> names_of(const std::string& type, const std::vector<std::string>& theirs) {
-  std::vector<std::string> names;
-  for (const auto& [name, tensor] : our_names(type, tensors_called(theirs)).tensors)
+using Names = std::vector<std::string>;
+
+Spellings spellings(const std::string& type) {
+  for (const auto& entry : model_types().entries)
+    if (entry.type == type) return entry.make()->traits().spellings;
+  return {};
+}
+
+Names names_of(const std::string& type, const Names& theirs) {
+  Names names;
+  for (const auto& [name, tensor] : our_names(spellings(type), tensors_called(theirs)).tensors)
     names.push_back(name);
   return names;
 }
-
-using Names = std::vector<std::string>;
 
 std::string replaced(std::string text, const std::string& from, const std::string& to) {
   if (const size_t at = text.find(from); at != std::string::npos) text.replace(at, from.size(), to);
@@ -78,9 +84,9 @@ TEST(OurNames, KnowsOlderAndNewerNames) {
 }
 
 TEST(OurNames, DropsBuffersAndNamesWhatItDoesNotUse) {
-  const OurNames ours =
-      our_names("bert", tensors_called({"embeddings.position_ids", "pooler.dense.bias",
-                                        "cls.seq_relationship.bias", "cls.predictions.bias"}));
+  const OurNames ours = our_names(
+      spellings("bert"), tensors_called({"embeddings.position_ids", "pooler.dense.bias",
+                                         "cls.seq_relationship.bias", "cls.predictions.bias"}));
   EXPECT_EQ(ours.tensors.size(), 1u);
   EXPECT_EQ(ours.unused, (Names{"cls.seq_relationship.bias", "pooler.dense.bias"}));
 }
@@ -90,10 +96,11 @@ TEST(OurNames, TiedWeightsMayStandUnderEitherNameButNotDiffer) {
   const at::Tensor x = at::ones({2, 3});
   for (const Tensors& tensors :
        {Tensors{{head, x}}, Tensors{{embedding, x}}, Tensors{{head, x}, {embedding, x.clone()}}})
-    EXPECT_EQ(our_names("opt", tensors).tensors.at(embedding).numel(), 6) << tensors.size();
+    EXPECT_EQ(our_names(spellings("opt"), tensors).tensors.at(embedding).numel(), 6)
+        << tensors.size();
   for (const at::Tensor& other : {at::zeros({2, 3}), at::ones({3, 2}), at::ones({2, 3}, at::kHalf)})
     expect_contains(error_of([&] {
-                      our_names("opt", {{head, x}, {embedding, other}});
+                      our_names(spellings("opt"), {{head, x}, {embedding, other}});
                     }),
                     "lm_head.weight differs from model.decoder.embed_tokens.weight");
 }
