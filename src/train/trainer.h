@@ -31,9 +31,9 @@ class TrainingSession {
   // Moves the model to `device`.
   TrainingSession(const RunConfig& config, Pretrained& pretrained, at::Device device);
 
-  // One optimizer step over `config.train.gradient_accumulation_steps` batches from `next`. Throws
-  // Error on a non-finite loss or gradient before any weight changes (with fp16: skips the step and
-  // lowers the loss scale).
+  // One optimizer step over `config.train.gradient_accumulation_steps` batches from `next`. No
+  // weight changes on a non-finite loss or gradient: on a CPU throws Error, on a GPU leaves that to
+  // check_finite(), with fp16 only lowers the loss scale.
   StepResult step(const std::function<Batch()>& next);
 
   // Throws Error if a step since the last call met a non-finite loss or gradient; waits for the

@@ -24,7 +24,6 @@ class Weights : public Model {
   ModelOutput forward(const Batch&, ForwardContext&, Want) const override { return {}; }
   std::vector<std::string> hidden_state_taps() const override { return {}; }
   std::vector<std::string> norm_names() const override { return {"norm.weight"}; }
-  std::string body_prefix() const override { return ""; }
 };
 
 // One parameter's AdamW in float64 (Loshchilov, Hutter 2019, algorithm 2).
