@@ -16,9 +16,7 @@ ModelArgument open_model(const std::string& model) {
       fs::absolute(folder).parent_path().parent_path();  // <run>/checkpoints/step-...
   for (const fs::path& run : {fs::path(model), above})
     if (fs::exists(run / "config.yaml") && !argument.run) argument.run = run;
-  for (const char* file : {"tokenizer.model", "vocab.txt", "vocab.json"})
-    if (fs::exists(folder / file) && !argument.tokenizer)
-      argument.tokenizer = load_tokenizer(folder.string());
+  if (has_tokenizer(folder.string())) argument.tokenizer = load_tokenizer(folder.string());
   return argument;
 }
 
