@@ -6,17 +6,21 @@ One line a check, with the largest difference where there is one. Exit status 1 
 import argparse
 import json
 import os
+import random
 import subprocess
 import sys
 import tempfile
-from functools import partial
+import unicodedata
+from functools import cache, partial
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
+import regex
 import torch
 import transformers
+from check_tokenizers import random_text
 from safetensors.torch import load_file, save_file
 
 transformers.utils.logging.disable_progress_bar()
@@ -40,7 +44,7 @@ MODELS = {
     "ViT": ("vit", VIT),
 }
 CONFIGS = {"bert": transformers.BertConfig, "opt": transformers.OPTConfig, "vit": transformers.ViTConfig}
-PLAIN = ["The quick brown fox.", "It's John's; they'll say we've won.", "In 1912, x = 3.14 (50 %).", "Café  naïve"]
+ENGLISH, CODE = [ROOT / "README.md", *ROOT.glob("docs/*.md")], [*ROOT.glob("src/*/*.h")]
 AUTO_CLASSES = {
     "bert": transformers.AutoModelForMaskedLM,
     "opt": transformers.AutoModelForCausalLM,
@@ -67,9 +71,9 @@ class Quench:
         return load_file(output)
 
     def ids(self, tokenizer, texts, folder):
-        (folder / "texts").write_text("".join(f"{text}\n" for text in texts))
-        lines = self("tokenizer", "encode", "--special", tokenizer, folder / "texts").split("\n")[:-1]
-        return [[int(token) for token in line.split()] for line in lines]
+        (folder / "texts").write_text("".join(json.dumps(text) + "\n" for text in texts))
+        encoded = self("tokenizer", "encode", "--special", "--json", tokenizer, folder / "texts")
+        return [[int(token) for token in line.split()] for line in encoded.split("\n")[:-1]]
 
 
 def make_inputs(kind, samples=BATCH):
@@ -214,17 +218,47 @@ def check_ours(quench, kind, keys, folder):
     return difference(quench.forward(checkpoint, inputs, folder), theirs(model, inputs))
 
 
+@cache
 def sample_texts():
+    """English, C++, white space of all kinds, and Unicode at random."""
     texts = json.loads((TOKENIZERS / "samples.json").read_text())["texts"]
-    return [text for text in texts if len(text.splitlines()) == 1 and "\n" not in text and "\0" not in text]
+    for file in ENGLISH + CODE:
+        texts += [file.read_text(), *file.read_text().splitlines()]
+    generator = random.Random(0)
+    parts = [" ", "  ", "\t", "\n", "\n\n", "\r\n", "a", "The", "x = 1;", "----", "é"]
+    texts += ["".join(generator.choices(parts, k=generator.randint(0, 12))) for _ in range(2000)]
+    unicode = [random_text(generator) for _ in range(5000)]
+    # What is assigned after Python's table may be so after ICU's, too.
+    return texts + [text for text in unicode if all(unicodedata.category(c) != "Cn" for c in text)]
+
+
+def sentencepiece_texts():
+    """Those that `tokenizers` must treat as sentencepiece does: see src/data/sentencepiece_json.h."""
+
+    def exact(text):
+        graphemes = [g for g in regex.findall(r"\X", text) if len(g) > 1 and g != "\r\n"]
+        parts = [*graphemes, *"".join(graphemes)]
+        plain = all(unicodedata.normalize("NFKC", part) == part for part in parts)
+        plain = plain and not any(c == "\ufffd" or c.isspace() for c in parts)
+        return plain and not any(token in text for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"))
+
+    return [text for text in sample_texts() if exact(text)]
 
 
 def their_tokenizers():
-    opt = {"bos_token": "</s>", "eos_token": "</s>", "unk_token": "</s>", "pad_token": "<pad>", "add_bos_token": True}
-    files = [str(TOKENIZERS / "opt" / name) for name in ("vocab.json", "merges.txt")]
+    def bert(name, **options):
+        return transformers.BertTokenizer(str(TOKENIZERS / name / "vocab.txt"), **options)
+
+    def opt(**options):
+        files = [str(TOKENIZERS / "opt" / name) for name in ("vocab.json", "merges.txt")]
+        special = {"bos_token": "</s>", "eos_token": "</s>", "unk_token": "</s>", "pad_token": "<pad>"}
+        return transformers.GPT2Tokenizer(*files, **special, add_bos_token=True, **options)
+
     return {
-        "BERT": transformers.BertTokenizer(str(TOKENIZERS / "bert-uncased/vocab.txt")),
-        "OPT": transformers.GPT2Tokenizer(*files, **opt),
+        "BERT": bert("bert-uncased"),
+        "BERT, cased": bert("bert-cased", do_lower_case=False),
+        "OPT": opt(),
+        "OPT, prefix space": opt(add_prefix_space=True),
     }
 
 
@@ -238,25 +272,29 @@ def same_ids(ours, expected, texts):
         )
 
 
-def check_our_tokenizer(quench, kind, keys, path, folder):
-    """AutoTokenizer opens the tokenizer of a checkpoint that quench trained on text."""
-    texts = sample_texts()
-    compared = texts if path else PLAIN  # sentencepiece and `tokenizers` break ties differently
-    files = [folder / "train.txt", folder / "validation.txt"]
-    for file in files:
-        file.write_text("\n\n".join(texts * 4))
+def check_our_tokenizer(quench, kind, keys, tokenizer, folder):
+    """AutoTokenizer opens the tokenizer of a checkpoint that quench trained on text, and quench what it then saves."""
+    texts = sample_texts() if "path" in tokenizer else sentencepiece_texts()
     data = {
-        "type": "text", "files": [str(files[0])], "validation_files": [str(files[1])], "max_seq_length": LENGTH,
-        "cache": f"{folder}/cache",
+        "type": "text", "files": [str(file) for file in CODE + ENGLISH], "validation_files": [str(ROOT / "README.md")],
+        "max_seq_length": LENGTH, "cache": f"{folder}/cache",
     }  # fmt: skip
-    tokenizer = {"path": str(path)} if path else {"vocab_size": 850}
     model = {key: value for key, value in keys.items() if key != "vocab_size"}
     config = {"model": {"type": kind, **model}, "data": data, "tokenizer": tokenizer}
     if kind == "bert":
         config["task"] = {"mlm_probability": 0.5}  # a batch this small could otherwise be without labels
     checkpoint = train(quench, config, folder)
     theirs = transformers.AutoTokenizer.from_pretrained(checkpoint)
-    same_ids(quench.ids(checkpoint, compared, folder), theirs(compared)["input_ids"], compared)
+    expected = theirs(texts)["input_ids"]
+    same_ids(quench.ids(checkpoint, texts, folder), expected, texts)
+    theirs.save_pretrained(folder / "back")
+    same_ids(quench.ids(folder / "back", texts, folder), expected, texts)
+
+
+def check_passed_on(quench, kind, keys, tokenizer, folder):
+    """A tokenizer that transformers wrote comes back to it in a checkpoint that quench trained on it."""
+    tokenizer.save_pretrained(folder / "tokenizer")
+    check_our_tokenizer(quench, kind, keys, {"path": f"{folder}/tokenizer"}, folder)
 
 
 def check_their_tokenizer(quench, tokenizer, vocabulary_files, folder):
@@ -295,9 +333,13 @@ def checks():
         yield f"quench -> transformers: {name}", check_ours, (kind, keys)
 
     for name, kind, keys in ("bert-uncased", "bert", BERT), ("bert-cased", "bert", BERT), ("opt", "opt", OPT):
-        yield f"quench -> transformers: tokenizer {name}", check_our_tokenizer, (kind, keys, TOKENIZERS / name)
-    yield "quench -> transformers: tokenizer sentencepiece", check_our_tokenizer, ("bert", BERT, None)
+        yield f"quench -> transformers: tokenizer {name}", check_our_tokenizer, (kind, keys, {"path": str(TOKENIZERS / name)})
+    for algorithm in "unigram", "bpe":
+        tokenizer = {"algorithm": algorithm, "vocab_size": 1000}
+        yield f"quench -> transformers: tokenizer {algorithm}", check_our_tokenizer, ("bert", BERT, tokenizer)
     for name, tokenizer in their_tokenizers().items():
+        kind, keys = ("bert", BERT) if name.startswith("BERT") else ("opt", OPT)
+        yield f"transformers -> quench -> transformers: tokenizer of {name}", check_passed_on, (kind, keys, tokenizer)
         for what, vocabulary_files in ("tokenizer.json", False), ("vocabulary files", True):
             label = f"transformers -> quench: tokenizer of {name}, {what}"
             yield label, check_their_tokenizer, (tokenizer, vocabulary_files)

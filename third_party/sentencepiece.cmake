@@ -30,13 +30,15 @@ function(quench_add_sentencepiece)
     target_compile_options(${target} PRIVATE -w)
   endforeach()
 
-  # Only the two public headers: its source folder also holds a util.h and a common.h.
+  # Only the two public headers: its source folder also holds a util.h and a common.h. And the model's own format.
   foreach(header sentencepiece_processor.h sentencepiece_trainer.h)
     configure_file("${QUENCH_SENTENCEPIECE_SOURCE}/sentencepiece/src/${header}" "${binary_dir}/include/${header}"
                    COPYONLY)
   endforeach()
   add_library(quench_sentencepiece INTERFACE)
-  target_include_directories(quench_sentencepiece SYSTEM INTERFACE "${binary_dir}/include")
+  target_include_directories(quench_sentencepiece SYSTEM INTERFACE "${binary_dir}/include"
+    "${QUENCH_SENTENCEPIECE_SOURCE}/sentencepiece/src/builtin_pb"
+    "${QUENCH_SENTENCEPIECE_SOURCE}/sentencepiece/third_party/protobuf-lite")
   target_link_libraries(quench_sentencepiece INTERFACE sentencepiece_train-static sentencepiece-static)
   target_link_options(quench_sentencepiece INTERFACE
     "$<$<PLATFORM_ID:Linux>:LINKER:--exclude-libs,libsentencepiece.a:libsentencepiece_train.a>")

@@ -4,6 +4,7 @@
 #include <sstream>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "cli/commands.h"
 #include "data/corpus.h"
 #include "data/sentencepiece.h"
@@ -16,7 +17,7 @@ struct Options {
   std::vector<std::string> files;
   std::string output, tokenizer, input = "-";
   SentencePieceOptions sentencepiece;
-  bool special = false;
+  bool special = false, json = false;
 };
 
 std::string read_input(const std::string& path) {
@@ -45,12 +46,19 @@ void train_tokenizer(const Options& options) {
             << corpus.files.size() << " files\n";
 }
 
+std::string text_of(const std::string& json_line) {
+  const Json json = Json::parse(json_line, nullptr, /*allow_exceptions=*/false);
+  check(json.is_string(), "--json: ", json_line, " is not a JSON string");
+  return json.get<std::string>();
+}
+
 // One line of ids for each line of text.
 void encode(const Options& options) {
   const auto tokenizer = load_tokenizer(options.tokenizer);
   std::istringstream lines(read_input(options.input));
   std::ostringstream out;
   for (std::string line; std::getline(lines, line);) {
+    if (options.json) line = text_of(line);
     const auto ids = options.special ? tokenizer->document(line) : tokenizer->encode(line);
     for (size_t i = 0; i < ids.size(); ++i) out << (i ? " " : "") << ids[i];
     out << "\n";
@@ -100,8 +108,11 @@ void add_tokenizer(CLI::App& app) {
     sub->add_option("TOKENIZER", options->tokenizer, "tokenizer file or the folder that holds it")
         ->required();
     sub->add_option("INPUT", options->input, "file; default: stdin");
-    if (encodes)
+    if (encodes) {
       sub->add_flag("--special", options->special, "add the special tokens of a document");
+      sub->add_flag("--json", options->json,
+                    "each line is a JSON string, so that a text may have several lines");
+    }
     sub->callback([options, encodes] { encodes ? encode(*options) : decode(*options); });
   }
 }

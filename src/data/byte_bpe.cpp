@@ -122,38 +122,31 @@ uint64_t pair_of(int32_t left, int32_t right) {
   return static_cast<uint64_t>(left) << 32 | static_cast<uint32_t>(right);
 }
 
-Merges parse_merges(std::string_view text, const std::string& file, const StringTable& vocabulary) {
+Merges index_merges(const HfVocabulary& source, const StringTable& vocabulary) {
   Merges merges;
-  for (int32_t number = 1; !text.empty(); ++number) {
-    const size_t end = std::min(text.find('\n'), text.size());
-    std::string_view line = text.substr(0, end);
-    text.remove_prefix(std::min(end + 1, text.size()));
-    line.remove_suffix(line.ends_with('\r'));
-    if (line.empty() || line.starts_with("#version")) continue;
-    const size_t space = std::min(line.find(' '), line.size() - 1);
-    const std::string left(line.substr(0, space)), right(line.substr(space + 1));
+  int32_t rank = 0;
+  for (const std::string& merge : source.merges) {
+    const size_t space = std::min(merge.find(' '), merge.size() - 1);
+    const std::string left = merge.substr(0, space), right = merge.substr(space + 1);
     const int32_t first = vocabulary.find(left), second = vocabulary.find(right);
     const int32_t merged = vocabulary.find(left + right);
-    check(first >= 0 && second >= 0 && merged >= 0, file, ":", number, ": \"", line,
-          "\"; expected two tokens of the vocabulary that together make a third.");
-    merges[pair_of(first, second)] = {number, merged};
+    check(first >= 0 && second >= 0 && merged >= 0, source.file, ": the merge \"", merge,
+          "\" does not join two tokens of the vocabulary to a third.");
+    merges[pair_of(first, second)] = {rank++, merged};
   }
   return merges;
 }
 
-// The tokens of a vocab.json by id.
-std::vector<std::string> parse_vocabulary(const std::string& text, const std::string& file) {
-  const auto json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
-  check(json.is_object(), file, " is not a JSON object of tokens and ids.");
-  std::vector<std::string> tokens(json.size());
-  for (const auto& [token, id] : json.items()) {
-    check(id.is_number_unsigned() && id.get<size_t>() < tokens.size() &&
-              tokens[id.get<size_t>()].empty(),
-          file, ": token \"", token, "\" has the id ", id.dump(), "; expected each of 0 to ",
-          tokens.size() - 1, " once.");
-    tokens[id.get<size_t>()] = token;
+std::vector<std::string> parse_merges(std::string_view text) {
+  std::vector<std::string> merges;
+  while (!text.empty()) {
+    const size_t end = std::min(text.find('\n'), text.size());
+    std::string_view line = text.substr(0, end);
+    text.remove_prefix(std::min(end + 1, text.size()));
+    line.remove_suffix(line.ends_with('\r'));
+    if (!line.empty() && !line.starts_with("#version")) merges.emplace_back(line);
   }
-  return tokens;
+  return merges;
 }
 
 // OPT's where the vocabulary has its tokens, else GPT-2's.
@@ -171,39 +164,37 @@ Json default_settings(const StringTable& vocabulary) {
 
 class ByteBpeTokenizer : public Tokenizer {
  public:
-  explicit ByteBpeTokenizer(const fs::path& file)
-      : vocabulary_text_(read_file(file)),
-        merges_text_(read_file(file.parent_path() / kMergesName)),
-        tokens_(parse_vocabulary(vocabulary_text_, file.string())),
+  explicit ByteBpeTokenizer(const HfVocabulary& source)
+      : files_(source.files),
+        tokens_(source.tokens),
         vocabulary_(tokens_),
-        merges_(
-            parse_merges(merges_text_, (file.parent_path() / kMergesName).string(), vocabulary_)),
-        settings_(file.parent_path(), default_settings(vocabulary_)),
+        merges_(index_merges(source, vocabulary_)),
+        settings_(fs::path(source.file).parent_path(), default_settings(vocabulary_),
+                  source.settings),
+        prefix_space_(settings_.flag("add_prefix_space").value_or(false)),
         words_(tokens_.size()) {
     for (int byte = 0; byte < 256; ++byte) {
       bytes_[byte] = vocabulary_.find(utf8(kByteCharacters[byte]));
-      check(bytes_[byte] >= 0, file.string(), " lacks a token for the byte ", byte, ".");
+      check(bytes_[byte] >= 0, source.file, " lacks a token for the byte ", byte, ".");
     }
-    const int32_t bos = add_special("bos_token", file);
-    add_special("unk_token", file);  // no text is unknown, but the token in a text is itself
-    special_ = {.pad = add_special("pad_token", file),
+    const int32_t bos = add_special("bos_token", source.file);
+    add_special("unk_token", source.file);  // no text is unknown, but the token in a text is itself
+    special_ = {.pad = add_special("pad_token", source.file),
                 .bos = settings_.flag("add_bos_token").value_or(false) ? bos : -1,
-                .eos = add_special("eos_token", file)};
-    index_words();
+                .eos = add_special("eos_token", source.file)};
+    for (int32_t id : source.added) added_.add(tokens_[id], id);
+    hash_ = content_hash(concat(content_of(source, added_), special_.bos, ' ', special_.eos, ' ',
+                                special_.pad, prefix_space_ ? " prefix" : ""));
+    index_words(source.model_size);
   }
 
   std::vector<int32_t> encode(std::string_view text) const override {
     std::vector<int32_t> ids;
     added_.split(text, ids, [&](std::string_view part) {
-      while (!part.empty()) {
-        const std::string_view word = part.substr(0, word_length(part));
-        const int32_t id = words_.find(word);
-        if (id >= 0) {
-          ids.push_back(id);
-        } else {
-          merge(word, ids);
-        }
-        part.remove_prefix(word.size());
+      if (prefix_space_ && !part.empty() && part[0] != ' ') {
+        encode_part(concat(' ', part), ids);
+      } else {
+        encode_part(part, ids);
       }
     });
     return ids;
@@ -222,34 +213,43 @@ class ByteBpeTokenizer : public Tokenizer {
   int64_t vocab_size() const override { return static_cast<int64_t>(tokens_.size()); }
   const SpecialTokens& special() const override { return special_; }
 
-  std::string hash() const override {
-    return content_hash(
-        concat(vocabulary_text_, merges_text_, special_.bos, ' ', special_.eos, ' ', special_.pad));
-  }
+  std::string hash() const override { return hash_; }
 
   void save(const std::string& folder) const override {
-    write_file_atomically(fs::path(folder) / "vocab.json", vocabulary_text_);
-    write_file_atomically(fs::path(folder) / kMergesName, merges_text_);
+    for (const auto& [name, content] : files_) {
+      write_file_atomically(fs::path(folder) / name, content);
+    }
     settings_.save(folder);
   }
 
  private:
-  static constexpr const char* kMergesName = "merges.txt";
-
-  int32_t add_special(const char* key, const fs::path& file) {
+  int32_t add_special(const char* key, const std::string& file) {
     const std::optional<std::string> token = settings_.token(key);
     if (!token) return -1;
     const int32_t id = vocabulary_.find(*token);
-    check(id >= 0, file.string(), " lacks the ", key, " \"", *token, "\".");
+    check(id >= 0, file, " lacks the ", key, " \"", *token, "\".");
     added_.add(*token, id);
     return id;
   }
 
+  void encode_part(std::string_view part, std::vector<int32_t>& ids) const {
+    while (!part.empty()) {
+      const std::string_view word = part.substr(0, word_length(part));
+      const int32_t id = words_.find(word);
+      if (id >= 0) {
+        ids.push_back(id);
+      } else {
+        merge(word, ids);
+      }
+      part.remove_prefix(word.size());
+    }
+  }
+
   // Turns tokens into bytes, and indexes those that are what merging makes of their bytes: as most
   // words of a text are such a token, most are found in one step.
-  void index_words() {
+  void index_words(size_t model_size) {
     std::vector<int32_t> ids;
-    for (size_t id = 0; id < tokens_.size(); ++id) {
+    for (size_t id = 0; id < model_size; ++id) {
       const std::optional<std::string> bytes = to_bytes(tokens_[id]);
       if (!bytes) continue;
       tokens_[id] = *bytes;
@@ -302,21 +302,34 @@ class ByteBpeTokenizer : public Tokenizer {
     for (int32_t at = 0; at < size; at = symbols[at].next) ids.push_back(symbols[at].id);
   }
 
-  std::string vocabulary_text_, merges_text_;  // the files
-  std::vector<std::string> tokens_;            // as bytes
-  StringTable vocabulary_;                     // ids by token as in the file
+  std::map<std::string, std::string> files_;  // that save() writes
+  std::vector<std::string> tokens_;           // as bytes
+  StringTable vocabulary_;                    // ids by token as in the file
   Merges merges_;
   TokenizerSettings settings_;
+  bool prefix_space_;               // a text that begins with no space gets one
   std::array<int32_t, 256> bytes_;  // the token of each byte
   StringTable words_;               // ids by the bytes of a word that is one token
   AddedTokens added_;
   SpecialTokens special_;
+  std::string hash_;
 };
 
 }  // namespace
 
+std::unique_ptr<Tokenizer> make_byte_bpe(const HfVocabulary& vocabulary) {
+  return std::make_unique<ByteBpeTokenizer>(vocabulary);
+}
+
 std::unique_ptr<Tokenizer> load_byte_bpe(const std::string& file) {
-  return std::make_unique<ByteBpeTokenizer>(file);
+  const std::string text = read_file(file);
+  const std::string merges = read_file(fs::path(file).parent_path() / "merges.txt");
+  HfVocabulary vocabulary{.file = file,
+                          .files = {{"vocab.json", text}, {"merges.txt", merges}},
+                          .tokens = tokens_by_id(nlohmann::json::parse(text, nullptr, false), file),
+                          .merges = parse_merges(merges)};
+  vocabulary.model_size = vocabulary.tokens.size();
+  return make_byte_bpe(vocabulary);
 }
 
 }  // namespace quench

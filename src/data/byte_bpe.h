@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 
+#include "data/hf_tokenizer.h"
 #include "data/tokenizer.h"
 
 namespace quench {
@@ -15,5 +16,8 @@ namespace quench {
 // special tokens; without it they are OPT's where the vocabulary has those, else GPT-2's. special()
 // has bos only where documents begin with it (OPT). decode() restores the encoded bytes exactly.
 std::unique_ptr<Tokenizer> load_byte_bpe(const std::string& file);
+
+// From another file, to which the same settings belong.
+std::unique_ptr<Tokenizer> make_byte_bpe(const HfVocabulary& vocabulary);
 
 }  // namespace quench

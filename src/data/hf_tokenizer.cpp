@@ -7,12 +7,41 @@ namespace quench {
 
 namespace fs = std::filesystem;
 
-TokenizerSettings::TokenizerSettings(const fs::path& folder, Json defaults)
+std::vector<std::string> tokens_by_id(const nlohmann::json& vocabulary, const std::string& file) {
+  check(vocabulary.is_object(), file, " is not a JSON object of tokens and ids.");
+  std::vector<std::string> tokens(vocabulary.size());
+  for (const auto& [token, id] : vocabulary.items()) {
+    check(id.is_number_unsigned() && id.get<size_t>() < tokens.size() &&
+              tokens[id.get<size_t>()].empty(),
+          file, ": token \"", token, "\" has the id ", id.dump(), "; expected each of 0 to ",
+          tokens.size() - 1, " once.");
+    tokens[id.get<size_t>()] = token;
+  }
+  return tokens;
+}
+
+std::vector<std::string> merge_lines(const nlohmann::json& merges, const std::string& file) {
+  std::vector<std::string> lines;
+  for (const auto& merge : merges) {
+    const bool pair =
+        merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string();
+    check(pair || merge.is_string(), file, ": ", merge.dump(),
+          " is no merge; expected two tokens.");
+    lines.push_back(pair ? concat(merge[0].get_ref<const std::string&>(), " ",
+                                  merge[1].get_ref<const std::string&>())
+                         : merge.get<std::string>());
+  }
+  return lines;
+}
+
+TokenizerSettings::TokenizerSettings(const fs::path& folder, Json defaults, const Json& settings)
     : values_(std::move(defaults)), file_((folder / "tokenizer_config.json").string()) {
-  if (!fs::exists(file_)) return;
-  const Json values = Json::parse(read_file(file_), nullptr, /*allow_exceptions=*/false);
-  check(values.is_object(), file_, " is not a JSON object.");
-  values_.update(values);
+  if (fs::exists(file_)) {
+    const Json values = Json::parse(read_file(file_), nullptr, /*allow_exceptions=*/false);
+    check(values.is_object(), file_, " is not a JSON object.");
+    values_.update(values);
+  }
+  values_.update(settings);
 }
 
 std::optional<bool> TokenizerSettings::flag(const std::string& key) const {
@@ -20,6 +49,13 @@ std::optional<bool> TokenizerSettings::flag(const std::string& key) const {
   if (value.is_null()) return std::nullopt;
   check(value.is_boolean(), file_, ": ", key, " is ", value.dump(), "; expected true or false.");
   return value.get<bool>();
+}
+
+std::optional<size_t> TokenizerSettings::number(const std::string& key) const {
+  const Json value = values_.value(key, Json());
+  if (value.is_null()) return std::nullopt;
+  check(value.is_number_unsigned(), file_, ": ", key, " is ", value.dump(), "; expected a number.");
+  return value.get<size_t>();
 }
 
 std::optional<std::string> TokenizerSettings::token(const std::string& key) const {
@@ -40,6 +76,12 @@ void AddedTokens::add(std::string token, int32_t id) {
   tokens_.push_back({std::move(token), id});
 }
 
+std::set<int32_t> AddedTokens::ids() const {
+  std::set<int32_t> ids;
+  for (const Token& token : tokens_) ids.insert(token.id);
+  return ids;
+}
+
 const AddedTokens::Token* AddedTokens::longest_at(std::string_view text) const {
   const Token* longest = nullptr;
   for (const Token& token : tokens_) {
@@ -48,6 +90,14 @@ const AddedTokens::Token* AddedTokens::longest_at(std::string_view text) const {
     }
   }
   return longest;
+}
+
+std::string content_of(const HfVocabulary& vocabulary, const AddedTokens& added) {
+  std::string text;
+  for (const std::string& token : vocabulary.tokens) text += token + '\n';
+  for (const std::string& merge : vocabulary.merges) text += merge + '\n';
+  for (int32_t id : added.ids()) text += std::to_string(id) + '\n';
+  return text;
 }
 
 }  // namespace quench

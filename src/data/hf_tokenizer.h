@@ -5,7 +5,9 @@
 #include <array>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -15,13 +17,34 @@
 
 namespace quench {
 
-// `defaults`, overlaid with the folder's tokenizer_config.json where there is one.
+// What a tokenizer is made of, whichever files say so.
+struct HfVocabulary {
+  std::string file;                          // the one that errors name
+  std::map<std::string, std::string> files;  // by name: what saving writes again
+  std::vector<std::string> tokens;           // by id
+  size_t model_size = 0;  // the tokens from here on are found in the text itself alone
+  std::vector<std::string> merges = {};  // byte-level BPE: "left right", the first goes first
+  std::vector<int32_t> added = {};  // to be found in the text itself, beside the special tokens
+  Json settings = Json::object();   // go before those of tokenizer_config.json
+};
+
+// The keys of `vocabulary`, a JSON object of tokens and ids, by id. Throws Error, which names
+// `file`, unless each id up to the largest is there once.
+std::vector<std::string> tokens_by_id(const nlohmann::json& vocabulary, const std::string& file);
+
+// The merges of a tokenizer.json, which are strings "left right" or arrays of the two.
+std::vector<std::string> merge_lines(const nlohmann::json& merges, const std::string& file);
+
+// `defaults`, overlaid with the folder's tokenizer_config.json where there is one, and with
+// `settings`.
 class TokenizerSettings {
  public:
-  TokenizerSettings(const std::filesystem::path& folder, Json defaults);
+  TokenizerSettings(const std::filesystem::path& folder, Json defaults,
+                    const Json& settings = Json::object());
 
   // Absent and null are nullopt; throw Error on a wrong type.
   std::optional<bool> flag(const std::string& key) const;
+  std::optional<size_t> number(const std::string& key) const;
   std::optional<std::string> token(const std::string& key) const;  // a string, or {"content": ...}
 
   void save(const std::filesystem::path& folder) const;
@@ -36,6 +59,7 @@ class TokenizerSettings {
 class AddedTokens {
  public:
   void add(std::string token, int32_t id);
+  std::set<int32_t> ids() const;
 
   // Appends the ids of `text` to `ids`: of added tokens itself, of what stands between them by
   // calling `encode(part)`.
@@ -66,5 +90,8 @@ class AddedTokens {
   std::vector<Token> tokens_;
   std::array<bool, 256> begins_token_{};  // by first byte
 };
+
+// What of a tokenizer names its content: the same whichever files it came from.
+std::string content_of(const HfVocabulary& vocabulary, const AddedTokens& added);
 
 }  // namespace quench

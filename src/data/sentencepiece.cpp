@@ -7,12 +7,15 @@
 #include <exception>
 #include <filesystem>
 #include <initializer_list>
+#include <optional>
 #include <string_view>
 #include <unordered_map>
 #include <utility>
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "data/hf_tokenizer.h"
+#include "data/sentencepiece_json.h"
 #include "io/atomic_file.h"
 
 namespace quench {
@@ -65,11 +68,39 @@ class SentencePieceTokenizer : public Tokenizer {
   const SpecialTokens& special() const override { return special_; }
   std::string hash() const override { return content_hash(model_); }
 
+  // With what transformers opens, where it can: tokenizer.json and its settings.
   void save(const std::string& folder) const override {
-    write_file_atomically(std::filesystem::path(folder) / "tokenizer.model", model_);
+    const std::filesystem::path path = folder;
+    write_file_atomically(path / "tokenizer.model", model_);
+    const std::optional<Json> json = tokenizer_json();
+    if (!json) return;
+    write_file_atomically(path / "tokenizer.json", json->dump() + "\n");
+    write_file_atomically(path / "tokenizer_config.json", settings().dump(2) + "\n");
+  }
+
+  std::optional<Json> tokenizer_json() const {
+    const auto [first, last] = enclosing();
+    return to_tokenizer_json(model_, piece(first), piece(last));
   }
 
  private:
+  std::string piece(int32_t id) const { return id < 0 ? "" : processor_.IdToPiece(id); }
+
+  // No token_type_ids among the inputs: OPT has none, and BERT's are 0 without them.
+  Json settings() const {
+    Json json = {{"tokenizer_class", "PreTrainedTokenizerFast"},
+                 {"model_input_names", {"input_ids", "attention_mask"}},
+                 {"clean_up_tokenization_spaces", false}};
+    const std::pair<const char*, int32_t> tokens[] = {
+        {"pad_token", special_.pad}, {"unk_token", special_.unk},   {"cls_token", special_.cls},
+        {"sep_token", special_.sep}, {"mask_token", special_.mask}, {"bos_token", special_.bos},
+        {"eos_token", special_.eos}};
+    for (const auto& [key, id] : tokens) {
+      if (id >= 0) json[key] = piece(id);
+    }
+    return json;
+  }
+
   bool load() {
     try {
       return processor_.LoadFromSerializedProto(model_).ok();
@@ -151,6 +182,7 @@ std::unique_ptr<Tokenizer> train_sentencepiece(const LineSource& lines,
   std::string model;
   const auto status = spm::SentencePieceTrainer::Train(arguments, &iterator, &model);
   check(status.ok(), "sentencepiece training failed: ", reason(status));
+  round_scores(model);
   auto tokenizer = std::make_unique<SentencePieceTokenizer>(std::move(model), "the trained model");
   check(tokenizer->vocab_size() == options.vocab_size,
         "sentencepiece: the text is too small for a vocabulary of ", options.vocab_size,
@@ -161,6 +193,24 @@ std::unique_ptr<Tokenizer> train_sentencepiece(const LineSource& lines,
 
 std::unique_ptr<Tokenizer> load_sentencepiece(const std::string& file) {
   return std::make_unique<SentencePieceTokenizer>(read_file(file), file);
+}
+
+std::unique_ptr<Tokenizer> make_sentencepiece(const nlohmann::json& json, const std::string& file) {
+  auto tokenizer = std::make_unique<SentencePieceTokenizer>(from_tokenizer_json(json, file), file);
+  const std::optional<Json> written = tokenizer->tokenizer_json();
+  check(written.has_value(), file, " is not of the form that quench writes.");
+  nlohmann::json expected = *written, found = json;
+  if (found["model"].contains("merges")) {
+    found["model"]["merges"] = merge_lines(found["model"]["merges"], file);
+  }
+  expected["model"]["vocab"] = found["model"]["vocab"];  // its last digits may differ
+  for (const char* key :
+       {"model", "added_tokens", "normalizer", "pre_tokenizer", "post_processor"}) {
+    check(found[key] == expected[key], file, ": the ", key, " is none that quench writes, and of ",
+          json["model"]["type"], " models quench reads no other. If there is a sentencepiece ",
+          "model, put it there as tokenizer.model.");
+  }
+  return tokenizer;
 }
 
 }  // namespace quench

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "data/byte_bpe.h"
 #include "data/sentencepiece.h"
+#include "data/tokenizer_json.h"
 #include "data/wordpiece.h"
 
 namespace quench {
@@ -24,6 +25,7 @@ constexpr Loader kLoaders[] = {
     {"spiece.model", load_sentencepiece},  // ALBERT's and T5's name for it
     {"vocab.txt", load_wordpiece},
     {"vocab.json", load_byte_bpe},
+    {"tokenizer.json", load_tokenizer_json},
 };
 
 std::string known_names() {
@@ -43,15 +45,24 @@ std::vector<int32_t> SpecialTokens::structural() const {
   return ids;
 }
 
-std::vector<int32_t> Tokenizer::document(std::string_view text) const {
+std::pair<int32_t, int32_t> Tokenizer::enclosing() const {
   const SpecialTokens& s = special();
-  const bool enclosed = s.cls >= 0 && s.sep >= 0;
-  const int32_t first = enclosed ? s.cls : s.bos;
-  const int32_t last = enclosed ? s.sep : s.bos < 0 ? s.eos : -1;
+  if (s.cls >= 0 && s.sep >= 0) return {s.cls, s.sep};
+  return {s.bos, s.bos < 0 ? s.eos : -1};
+}
+
+std::vector<int32_t> Tokenizer::document(std::string_view text) const {
+  const auto [first, last] = enclosing();
   std::vector<int32_t> ids = encode(text);
   if (first >= 0) ids.insert(ids.begin(), first);
   if (last >= 0) ids.push_back(last);
   return ids;
+}
+
+bool has_tokenizer(const std::string& folder) {
+  return std::ranges::any_of(kLoaders, [&](const Loader& loader) {
+    return fs::exists(fs::path(folder) / loader.file_name);
+  });
 }
 
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& file_or_folder) {

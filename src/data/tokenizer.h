@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace quench {
@@ -35,6 +36,9 @@ class Tokenizer {
   // it has <bos> (OPT's is </s>); else text <eos> where it has <eos>; else the text alone.
   std::vector<int32_t> document(std::string_view text) const;
 
+  // What stands before and behind the text of a document; -1: nothing.
+  std::pair<int32_t, int32_t> enclosing() const;
+
   // Writes the files from which load_tokenizer() makes this tokenizer again.
   virtual void save(const std::string& folder) const = 0;
 
@@ -45,5 +49,8 @@ class Tokenizer {
 // Loads a tokenizer from its file, or from the folder that holds it. Throws Error when there is
 // none.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& file_or_folder);
+
+// Whether the folder holds one.
+bool has_tokenizer(const std::string& folder);
 
 }  // namespace quench

@@ -21,7 +21,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr size_t kMaxWordCharacters = 100;  // a longer word is [UNK]
 constexpr std::string_view kContinuation = "##";
 
 // The general category of `c` in Unicode 8. What came later counts as unassigned, so that the ids
@@ -146,19 +145,19 @@ class WordCutter {
   std::string word_;
 };
 
-std::vector<std::string_view> lines_of(std::string_view text) {
-  std::vector<std::string_view> lines;
+std::vector<std::string> lines_of(std::string_view text) {
+  std::vector<std::string> lines;
   while (!text.empty()) {
     const size_t end = std::min(text.find('\n'), text.size());
     const std::string_view line = text.substr(0, end);
-    lines.push_back(line.substr(0, line.size() - line.ends_with('\r')));
+    lines.emplace_back(line.substr(0, line.size() - line.ends_with('\r')));
     text.remove_prefix(std::min(end + 1, text.size()));
   }
   return lines;
 }
 
 // Whether a token has a capital, [UNK] and its like aside.
-bool has_capitals(const std::vector<std::string_view>& tokens) {
+bool has_capitals(const std::vector<std::string>& tokens) {
   return std::ranges::any_of(tokens, [](std::string_view token) {
     return !token.starts_with('[') &&
            std::ranges::any_of(token, [](char c) { return c >= 'A' && c <= 'Z'; });
@@ -167,29 +166,37 @@ bool has_capitals(const std::vector<std::string_view>& tokens) {
 
 class WordPieceTokenizer : public Tokenizer {
  public:
-  explicit WordPieceTokenizer(const fs::path& file)
-      : vocabulary_(read_file(file)),
-        tokens_(lines_of(vocabulary_)),
+  explicit WordPieceTokenizer(const HfVocabulary& source)
+      : files_(source.files),
+        tokens_(source.tokens),
         words_(tokens_.size()),
         continuations_(tokens_.size()),
-        settings_(file.parent_path(), {{"tokenizer_class", "BertTokenizer"},
-                                       {"do_lower_case", !has_capitals(tokens_)},
-                                       {"pad_token", "[PAD]"},
-                                       {"unk_token", "[UNK]"},
-                                       {"cls_token", "[CLS]"},
-                                       {"sep_token", "[SEP]"},
-                                       {"mask_token", "[MASK]"}}),
-        lower_case_(settings_.flag("do_lower_case").value_or(true)) {
+        settings_(fs::path(source.file).parent_path(),
+                  {{"tokenizer_class", "BertTokenizer"},
+                   {"do_lower_case", !has_capitals(tokens_)},
+                   {"pad_token", "[PAD]"},
+                   {"unk_token", "[UNK]"},
+                   {"cls_token", "[CLS]"},
+                   {"sep_token", "[SEP]"},
+                   {"mask_token", "[MASK]"}},
+                  source.settings),
+        lower_case_(settings_.flag("do_lower_case").value_or(true)),
+        max_characters_(settings_.number("max_input_chars_per_word").value_or(100)) {
     check(settings_.flag("strip_accents").value_or(lower_case_) == lower_case_ &&
               settings_.flag("tokenize_chinese_chars").value_or(true),
-          file.string(), ": tokenizer_config.json sets strip_accents apart from do_lower_case, or ",
+          source.file, ": tokenizer_config.json sets strip_accents apart from do_lower_case, or ",
           "tokenize_chinese_chars to false; quench has neither.");
-    for (size_t id = 0; id < tokens_.size(); ++id) insert(tokens_[id], static_cast<int32_t>(id));
-    special_ = {.pad = add_special("pad_token", file),
-                .unk = add_special("unk_token", file),
-                .cls = add_special("cls_token", file),
-                .sep = add_special("sep_token", file),
-                .mask = add_special("mask_token", file)};
+    for (size_t id = 0; id < source.model_size; ++id) {
+      insert(tokens_[id], static_cast<int32_t>(id));
+    }
+    special_ = {.pad = add_special("pad_token", source.file),
+                .unk = add_special("unk_token", source.file),
+                .cls = add_special("cls_token", source.file),
+                .sep = add_special("sep_token", source.file),
+                .mask = add_special("mask_token", source.file)};
+    for (int32_t id : source.added) added_.add(tokens_[id], id);
+    hash_ = content_hash(
+        concat(content_of(source, added_), lower_case_ ? "uncased" : "cased", max_characters_));
   }
 
   std::vector<int32_t> encode(std::string_view text) const override {
@@ -218,12 +225,12 @@ class WordPieceTokenizer : public Tokenizer {
   int64_t vocab_size() const override { return static_cast<int64_t>(tokens_.size()); }
   const SpecialTokens& special() const override { return special_; }
 
-  std::string hash() const override {
-    return content_hash(concat(vocabulary_, lower_case_ ? "uncased" : "cased"));
-  }
+  std::string hash() const override { return hash_; }
 
   void save(const std::string& folder) const override {
-    write_file_atomically(fs::path(folder) / "vocab.txt", vocabulary_);
+    for (const auto& [name, content] : files_) {
+      write_file_atomically(fs::path(folder) / name, content);
+    }
     settings_.save(folder);
   }
 
@@ -236,10 +243,11 @@ class WordPieceTokenizer : public Tokenizer {
     }
   }
 
-  int32_t add_special(const char* key, const fs::path& file) {
+  int32_t add_special(const char* key, const std::string& file) {
     const std::string token = settings_.token(key).value_or("");
-    const int32_t id = words_.find(token);
-    check(id >= 0, file.string(), " lacks the ", key, " \"", token, "\".");
+    const auto found = std::ranges::find(tokens_, token);
+    check(found != tokens_.end(), file, " lacks the ", key, " \"", token, "\".");
+    const auto id = static_cast<int32_t>(found - tokens_.begin());
     added_.add(token, id);
     return id;
   }
@@ -247,7 +255,7 @@ class WordPieceTokenizer : public Tokenizer {
   void encode_word(std::string_view word, std::vector<int32_t>& ids) const {
     const size_t first = ids.size();
     const StringTable* table = &words_;
-    bool known = word.size() <= kMaxWordCharacters || length(word) <= kMaxWordCharacters;
+    bool known = word.size() <= max_characters_ || length(word) <= max_characters_;
     while (known && !word.empty()) {
       const auto [id, size] = table->longest_prefix(word);
       known = size > 0;
@@ -265,19 +273,28 @@ class WordPieceTokenizer : public Tokenizer {
     return static_cast<size_t>(std::ranges::count_if(word, [](char c) { return !U8_IS_TRAIL(c); }));
   }
 
-  std::string vocabulary_;                // the file
-  std::vector<std::string_view> tokens_;  // its lines
-  StringTable words_, continuations_;     // the latter without ##
+  std::map<std::string, std::string> files_;  // that save() writes
+  std::vector<std::string> tokens_;
+  StringTable words_, continuations_;  // the latter without ##
   TokenizerSettings settings_;
   bool lower_case_;
+  size_t max_characters_;  // a longer word is [UNK]
   AddedTokens added_;
   SpecialTokens special_;
+  std::string hash_;
 };
 
 }  // namespace
 
+std::unique_ptr<Tokenizer> make_wordpiece(const HfVocabulary& vocabulary) {
+  return std::make_unique<WordPieceTokenizer>(vocabulary);
+}
+
 std::unique_ptr<Tokenizer> load_wordpiece(const std::string& file) {
-  return std::make_unique<WordPieceTokenizer>(file);
+  const std::string text = read_file(file);
+  HfVocabulary vocabulary{.file = file, .files = {{"vocab.txt", text}}, .tokens = lines_of(text)};
+  vocabulary.model_size = vocabulary.tokens.size();
+  return make_wordpiece(vocabulary);
 }
 
 }  // namespace quench

@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 
+#include "data/hf_tokenizer.h"
 #include "data/tokenizer.h"
 
 namespace quench {
@@ -15,5 +16,8 @@ namespace quench {
 // whether the model is cased (do_lower_case); without it a vocabulary with an upper-case letter is
 // cased. decode() joins words with single spaces: spacing, and what encode() stripped, is lost.
 std::unique_ptr<Tokenizer> load_wordpiece(const std::string& file);
+
+// From another file, to which the same settings belong.
+std::unique_ptr<Tokenizer> make_wordpiece(const HfVocabulary& vocabulary);
 
 }  // namespace quench

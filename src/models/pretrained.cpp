@@ -236,9 +236,8 @@ Pretrained load_pretrained(const std::string& model, bool allow_partial,
 }
 
 std::shared_ptr<const Tokenizer> tokenizer_of(const Pretrained& pretrained) {
-  for (const char* file : {"tokenizer.model", "vocab.txt", "vocab.json"})
-    if (fs::exists(pretrained.folder / file)) return load_tokenizer(pretrained.folder.string());
-  return nullptr;
+  const std::string folder = pretrained.folder.string();
+  return has_tokenizer(folder) ? load_tokenizer(folder) : nullptr;
 }
 
 void save_pretrained(const fs::path& folder, const Pretrained& pretrained) {

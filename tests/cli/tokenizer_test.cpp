@@ -31,6 +31,15 @@ TEST_F(CliTokenizer, DecodesWhatItEncoded) {
             "2 " + line + " 3\n");
 }
 
+TEST_F(CliTokenizer, EncodesTextsOfSeveralLinesFromJson) {
+  done({"tokenizer", "train", "text/*.txt", "--output", "spm", "--vocab-size", "150"});
+  EXPECT_EQ(done({"tokenizer", "encode", "spm", "--json"}, "\"ka\\nlo\"\n\"\"\n"),
+            done({"tokenizer", "encode", "spm"}, "ka lo\n\n"));
+  const Outcome bare = quench({"tokenizer", "encode", "spm", "--json"}, "ka\n");
+  EXPECT_EQ(bare.status, 1);
+  EXPECT_NE(bare.err.find("ka is not a JSON string"), std::string::npos) << bare.err;
+}
+
 TEST_F(CliTokenizer, NamesTheLineOfABadId) {
   done({"tokenizer", "train", "text/*.txt", "--output", "spm", "--vocab-size", "150"});
   const Outcome outside = quench({"tokenizer", "decode", "spm"}, "5 6\n7 150\n");

@@ -81,6 +81,13 @@ TEST(ByteBpe, TheConfigNamesSpecialTokens) {
   EXPECT_EQ(tokenizer->special().bos, 0);
 }
 
+TEST(ByteBpe, AddsThePrefixSpaceThatTheConfigAsksFor) {
+  HfFolder folder({});
+  golden("gpt2")->save(folder / "");
+  std::ofstream(folder / "tokenizer_config.json") << R"({"add_prefix_space": true})";
+  EXPECT_EQ(load_byte_bpe(folder / "vocab.json")->encode("the"), golden("gpt2")->encode(" the"));
+}
+
 TEST(ByteBpe, ErrorsNameTheFileAndTheCause) {
   const auto has = [](const std::string& text, const char* part) {
     return text.find(part) != text.npos;
@@ -93,7 +100,7 @@ TEST(ByteBpe, ErrorsNameTheFileAndTheCause) {
                "lacks a token for the byte 0");
   EXPECT_PRED2(has,
                error_of({{"vocab.json", R"({"a": 0})"}, {"merges.txt", "#version: 0.2\na b\n"}}),
-               "merges.txt:2: \"a b\"");
+               "vocab.json: the merge \"a b\"");
   EXPECT_PRED2(has, error_of({{"vocab.json", "{}"}}), "merges.txt");
 }
 
