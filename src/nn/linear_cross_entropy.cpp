@@ -1,6 +1,7 @@
 #include "nn/linear_cross_entropy.h"
 
 #include <ATen/ATen.h>
+#include <ATen/autocast_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
@@ -29,16 +30,20 @@ void chunk(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor&
   const at::Tensor target = labels.clamp_min(0).unsqueeze(1);
   total.sub_((log_probs.gather(1, target).squeeze(1) * valid).sum());
   if (!gradients) return;
+  // Each row's share of the mean is left to the narrow side of the products: the logits are wide.
   const at::Tensor share = (valid / count).unsqueeze(1);
-  at::Tensor grad = log_probs.exp_().mul_(share);
-  grad.scatter_add_(1, target, share.neg());
-  gradients->hidden.narrow(0, begin, hidden.size(0)).copy_(at::mm(grad, weight));
-  if (gradients->weight.defined()) {
-    gradients->weight.add_(at::mm(grad.t(), hidden));
-  } else {
-    gradients->weight = at::mm(grad.t(), hidden).to(weight.scalar_type());
+  at::Tensor grad = log_probs.exp_();
+  grad.scatter_add_(1, target, at::full({}, -1, grad.options()).expand_as(target));
+  gradients->hidden.narrow(0, begin, hidden.size(0)).copy_(at::mm(grad, weight).mul_(share));
+  const at::Tensor shares = hidden * share;
+  if (!gradients->weight.defined()) {
+    gradients->weight = at::mm(grad.t(), shares).to(weight.scalar_type());
+  } else if (at::autocast::is_autocast_enabled(hidden.device().type())) {
+    gradients->weight.add_(at::mm(grad.t(), shares));
+  } else {  // no temporary of the embedding's size
+    gradients->weight.addmm_(grad.t(), shares);
   }
-  if (bias.defined()) gradients->bias.add_(grad.sum(0));
+  if (bias.defined()) gradients->bias.add_((grad * share).sum(0));
 }
 
 struct LinearCrossEntropy : torch::autograd::Function<LinearCrossEntropy> {

@@ -48,9 +48,11 @@ std::vector<std::string> joined(const std::vector<std::string>& a,
   return all;
 }
 
+// JSON has null for what is not finite.
 double metric(const Json& evaluation) {
-  return evaluation.contains("accuracy") ? 100 * evaluation.at("accuracy").get<double>()
-                                         : evaluation.at("perplexity").get<double>();
+  if (evaluation.contains("accuracy")) return 100 * evaluation.at("accuracy").get<double>();
+  const Json& perplexity = evaluation.at("perplexity");
+  return perplexity.is_null() ? std::numeric_limits<double>::infinity() : perplexity.get<double>();
 }
 
 // The figures of one row, one value for each finished training or PTQ seed.

@@ -52,11 +52,11 @@ void AdamW::step(double learning_rate, const at::Tensor& factor, const at::Tenso
       exp_avg_sq.push_back(group.exp_avg_sq[i]);
     }
     if (values.empty()) continue;
-    if (scale) at::_foreach_mul_(gradients, factor);
     const std::vector<at::Tensor> steps(values.size(), step_);
     at::_fused_adamw_(values, gradients, exp_avg, exp_avg_sq, {}, steps, learning_rate,
                       config_.betas[0], config_.betas[1], group.weight_decay, config_.eps,
-                      /*amsgrad=*/false, /*maximize=*/false, std::nullopt,
+                      /*amsgrad=*/false, /*maximize=*/false,
+                      scale ? std::optional(1 / factor) : std::nullopt,
                       skip.defined() ? std::optional(skip) : std::nullopt);
   }
 }
