@@ -35,6 +35,13 @@ std::string format_count(double count) {
   return text;
 }
 
+std::string listed(const std::vector<std::string>& names, size_t limit) {
+  std::string list;
+  for (size_t i = 0; i < names.size() && i < limit; ++i) list += (i ? ", " : "") + names[i];
+  if (names.size() > limit) list += " and " + std::to_string(names.size() - limit) + " more";
+  return list;
+}
+
 size_t display_width(std::string_view text) {
   return static_cast<size_t>(std::count_if(text.begin(), text.end(), starts_code_point));
 }

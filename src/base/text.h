@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace quench {
 
@@ -12,6 +13,9 @@ std::string format_duration(double seconds);
 
 // Three significant digits: 0.423 -> "0.423", 18234 -> "18.2k", 1.5e9 -> "1.5G".
 std::string format_count(double count);
+
+// "a, b, c"; of more than `limit` names "a, b and 5 more".
+std::string listed(const std::vector<std::string>& names, size_t limit = 1000);
 
 // Columns that UTF-8 text takes on a terminal, one a code point.
 size_t display_width(std::string_view text);

@@ -30,7 +30,7 @@ void describe(config::Fields& f, TokenizerConfig& c) {
     one_of({"unigram", "bpe"}));
   f("vocab_size", c.vocab_size, "pieces, special tokens included", at_least(16));
   f("character_coverage", c.character_coverage, "share of all characters that the alphabet covers",
-    between(0.5, 1));
+    between(0.98, 1));
   f("training_lines", c.training_lines, "lines drawn at random to train on; 0: all", at_least(0));
 }
 

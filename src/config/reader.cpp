@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/nearest.h"
+#include "base/text.h"
 #include "config/fields.h"
 
 namespace quench::config {
@@ -16,12 +17,6 @@ std::string what_is(const Node& node) {
   if (node.is_map()) return "a map";
   if (node.is_list()) return "a list";
   return quoted(node.scalar);
-}
-
-std::string joined(const std::vector<std::string>& names) {
-  std::string out;
-  for (const std::string& name : names) out += (out.empty() ? "" : ", ") + name;
-  return out;
 }
 
 [[noreturn]] void throw_at(const Place& place, const std::string& path,
@@ -157,7 +152,7 @@ class Reader : public Fields {
     const Node* given = node.find("type");
     if (!given && (!node.is_map() || choice.type.empty()))
       throw_at(node.place, path,
-               "expected a map with a 'type', one of " + joined(types) + "; got " + what_is(node));
+               "expected a map with a 'type', one of " + listed(types) + "; got " + what_is(node));
     if (!given) return choice.type;
     return checked_scalar(*given, path + ".type", {Scalar::kString}, one_of(types));
   }
@@ -168,7 +163,7 @@ class Reader : public Fields {
       if (std::find(known_.begin(), known_.end(), key) != known_.end()) continue;
       throw_at(value.place, path_of(key),
                "unknown key" + (type_.empty() ? "" : " for type '" + type_ + "'") +
-                   did_you_mean(key, known_) + " (known here: " + joined(known_) + ")");
+                   did_you_mean(key, known_) + " (known here: " + listed(known_) + ")");
     }
     if (failure_) throw_at(failure_->place, failure_->path, failure_->message);
   }

@@ -8,7 +8,7 @@ Json value_schema(ValueType type, const Constraint& constraint) {
   Json schema = {{"type", kNames[static_cast<int>(type.scalar)]}};
   if (type.scalar == Scalar::kSteps) {
     schema["type"] = {"integer", "string"};
-    schema["pattern"] = "^[0-9.]+ epochs?$";
+    schema["pattern"] = R"(^[0-9]+(\.[0-9]+)?(e[0-9]+)? epochs?$)";
   }
   schema.update(constraint.schema);
   if (type.list) schema = {{"type", "array"}, {"items", schema}};

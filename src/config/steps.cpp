@@ -18,9 +18,13 @@ Steps::operator int64_t() const {
   return count_;
 }
 
-void Steps::resolve(double steps_per_epoch) {
+void Steps::resolve(int64_t samples, int64_t samples_per_step) {
   if (epochs_ == 0) return;
-  count_ = static_cast<int64_t>(std::ceil(epochs_ * steps_per_epoch));
+  const double steps =
+      epochs_ * static_cast<double>(samples) / static_cast<double>(samples_per_step);
+  if (steps > 1e15)
+    throw UsageError(concat(to_json().dump(), ": are more steps than can be counted"));
+  count_ = static_cast<int64_t>(std::ceil(steps * (1 - 1e-12)));  // 1.1 is a little more in binary
   epochs_ = 0;
 }
 

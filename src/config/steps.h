@@ -17,8 +17,9 @@ class Steps {
   // Throws Error while it is given in epochs, whose length only the data tell.
   operator int64_t() const;
 
-  // Epochs become steps, rounded up; a number of steps stays what it is.
-  void resolve(double steps_per_epoch);
+  // Epochs become steps, rounded up; a number of steps stays what it is. Throws UsageError for more
+  // steps than can be counted.
+  void resolve(int64_t samples, int64_t samples_per_step);
 
   Json to_json() const;
   static Steps from_json(const Json& value);  // one that to_json() makes

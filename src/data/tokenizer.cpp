@@ -77,6 +77,8 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::string& file_or_folder) {
   for (const Loader& loader : kLoaders) {
     if (path.filename() == loader.file_name) return loader.load(path);
   }
+  const bool has_merges = fs::exists(path.parent_path() / "merges.txt");
+  if (path.extension() == ".json" && !has_merges) return load_tokenizer_json(path);
   for (const Loader& loader : kLoaders) {
     if (path.extension() == fs::path(loader.file_name).extension()) return loader.load(path);
   }

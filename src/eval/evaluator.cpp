@@ -43,9 +43,9 @@ Json Evaluation::to_json() const {
 }
 
 void check_finite(const Json& evaluation) {
-  const double loss = evaluation.at("loss");
-  check(std::isfinite(loss), "the evaluation's loss is ", loss,
-        ": weights or activations of the model are not finite");
+  const Json& loss = evaluation.at("loss");  // null in a file that was read back
+  check(!loss.is_null() && std::isfinite(loss.get<double>()),
+        "the evaluation's loss is not finite: nor are weights or activations of the model");
 }
 
 void check_vocabulary(const BatchSource& source, const Pretrained& pretrained) {

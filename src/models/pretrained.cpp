@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "io/atomic_file.h"
 #include "io/pickle.h"
 #include "io/safetensors.h"
@@ -58,12 +59,6 @@ void check_switches(const Json& hugging_face, const std::string& file) {
   for (const auto& [key, value] : fixed.items())
     check(hugging_face.value(key, value) == value, file, ": ", key, ": expected ", value.dump(),
           ", the only value that quench supports, got ", hugging_face.value(key, value).dump());
-}
-
-std::string listed(const std::vector<std::string>& names) {
-  std::string list;
-  for (const std::string& name : names) list += (list.empty() ? "" : ", ") + name;
-  return list;
 }
 
 // The model that config.json names, with default sizes.

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/random.h"
+#include "base/text.h"
 
 namespace quench {
 namespace {
@@ -31,13 +32,6 @@ void draw(at::Tensor& out, const Init& init, uint64_t key) {
       out.uniform_(-init.value, init.value, generator);
       break;
   }
-}
-
-std::string listed(const std::vector<std::string>& names) {
-  std::string out;
-  for (size_t i = 0; i < names.size() && i < 8; ++i) out += (i ? ", " : "") + names[i];
-  if (names.size() > 8) out += concat(" and ", names.size() - 8, " more");
-  return out;
 }
 
 }  // namespace
@@ -138,11 +132,11 @@ std::vector<std::string> load_values(Parameters& parameters,
   }
   for (const auto& [name, tensor] : tensors)
     if (!known.count(name)) unexpected.push_back(name);
-  check(misshapen.empty(), "parameters of another shape: ", listed(misshapen));
+  check(misshapen.empty(), "parameters of another shape: ", listed(misshapen, 8));
   if (!allow_partial) {
-    check(missing.empty(), "parameters missing from the checkpoint: ", listed(missing));
+    check(missing.empty(), "parameters missing from the checkpoint: ", listed(missing, 8));
     check(unexpected.empty(),
-          "parameters in the checkpoint that the model does not have: ", listed(unexpected));
+          "parameters in the checkpoint that the model does not have: ", listed(unexpected, 8));
   }
   for (Parameter& parameter : parameters.all())
     for (const Parameter::Part& part : parameter.parts)

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/text.h"
 
 namespace quench {
 namespace {
@@ -23,10 +24,8 @@ std::unique_ptr<RangeEstimator> make_estimator(const QuantizerOptions& options) 
   for (const auto& [name, factory] : kEstimators) {
     if (options.estimator.type == name) return factory(options);
   }
-  std::string known;
-  for (const std::string& name : estimator_names()) known += (known.empty() ? "" : ", ") + name;
-  throw UsageError(
-      concat("unknown range estimator \"", options.estimator.type, "\", expected one of ", known));
+  throw UsageError(concat("unknown range estimator \"", options.estimator.type,
+                          "\", expected one of ", listed(estimator_names())));
 }
 
 std::vector<std::string> estimator_names() {

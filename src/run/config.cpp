@@ -94,13 +94,11 @@ DataContext RunConfig::data_context() const {
 }
 
 void RunConfig::resolve_epochs(int64_t samples) {
-  const double steps_per_epoch =
-      static_cast<double>(samples) /
-      static_cast<double>(train.batch_size * train.gradient_accumulation_steps);
+  const int64_t samples_per_step = train.batch_size * train.gradient_accumulation_steps;
   for (config::Steps* steps :
        {&train.steps, &train.eval_every, &train.checkpoint_every, &schedule.warmup_steps})
-    steps->resolve(steps_per_epoch);
-  if (schedule.steps) schedule.steps->resolve(steps_per_epoch);
+    steps->resolve(samples, samples_per_step);
+  if (schedule.steps) schedule.steps->resolve(samples, samples_per_step);
 }
 
 RunConfig load_run_config(const std::string& path, const std::vector<std::string>& assignments) {
@@ -118,8 +116,10 @@ RunConfig load_run_config(const std::string& path, const std::vector<std::string
   for (const auto& data : {config.ptq.calibration.data, config.ptq.evaluation.data})
     if (data) data->validate();
   const std::optional<std::string>& from = config.train.initialize_from;
-  if (from && !std::filesystem::exists(expand_variables(*from)))
-    throw UsageError(concat("train.initialize_from: '", *from, "' does not exist"));
+  const bool run_folder = std::filesystem::is_directory(path);  // its weights are there already
+  if (from && !run_folder && !std::filesystem::exists(expand_variables(*from)))
+    throw UsageError(
+        concat("train.initialize_from: '", expand_variables(*from), "' does not exist"));
   if (config.tokenizer.path && !std::filesystem::exists(expand_variables(*config.tokenizer.path)))
     throw UsageError(concat("tokenizer.path: '", *config.tokenizer.path, "' does not exist"));
   return config;

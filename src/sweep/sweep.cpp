@@ -120,8 +120,8 @@ void Sweep::cell(size_t row, int64_t seed) {
   log_info(concat("== ", entry.name, ", seed ", seed, " (", run.string(), ")"));
   if (!train_if_needed(config(entry, seed), run)) return;
   const Json full = Json::parse(read_file(run / "eval.json"));
+  check_finite(full);
   RowResult& result = results_[row];
-  result.accuracy = full.contains("accuracy");
   result.full.push_back(metric(full));
   result.inf_norm.push_back(full.at("outliers").at("max_inf_norm"));
   result.kurtosis.push_back(full.at("outliers").at("avg_kurtosis"));
@@ -214,6 +214,9 @@ void Sweep::write() {
 SweepOutcome Sweep::run() {
   fs::create_directories(folder_);
   catch_signals();
+  for (size_t row = 0; row < sweep_.rows.size(); ++row)
+    results_[row].accuracy =
+        config(sweep_.rows[row], sweep_.seeds.front()).task_type() == "classification";
   for (size_t row = 0; row < sweep_.rows.size(); ++row) {
     for (const int64_t seed : sweep_.seeds) {
       if (caught_signal()) return outcome();
@@ -250,6 +253,7 @@ void describe(config::Fields& f, SweepConfig& c) {
   f.list("ptq", c.ptq, "ways to quantize");
   f("ptq_seeds", c.ptq_seeds, "calibration seeds", config::at_least(0));
   f.require(!c.rows.empty(), "rows", "expected at least one way to train");
+  f.require(!c.seeds.empty(), "seeds", "expected at least one seed");
   for (const SweepRow& row : c.rows)
     f.require(c.base || row.base, "base", "expected a config file, here or in every row");
   f.require(have_own_folders(c.rows), "rows", "two names make the same folder or file name");

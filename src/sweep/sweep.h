@@ -39,8 +39,8 @@ SweepConfig load_sweep(const std::string& path, const std::vector<std::string>& 
 
 struct SweepOutcome {
   Table table;
-  Json json;       // {"title", "rows": [{"name", "full_precision", "max_inf_norm", "avg_kurtosis",
-                   // "ptq": {...}}], "failed"}
+  Json json;       // {"title", "rows": [{"name", "perplexity" or "accuracy", "max_inf_norm",
+                   // "avg_kurtosis", "quantized": {...}}], "failed"}
   int failed = 0;  // cells
   int interrupted_by = 0;
 };

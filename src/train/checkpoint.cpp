@@ -47,9 +47,12 @@ void check_same_architecture(const Pretrained& saved, const Pretrained& expected
 // Copies what was saved into tensors of the same names.
 void fill(const std::vector<std::pair<std::string, at::Tensor>>& tensors,
           const std::map<std::string, at::Tensor>& saved) {
+  check(tensors.size() >= saved.size(),
+        "its model is a moving average of weights: the config needs a train.ema_decay, too");
   for (const auto& [name, tensor] : tensors) {
     const auto found = saved.find(name);
-    check(found != saved.end(), "'", name, "' is missing");
+    check(found != saved.end(), "'", name, "' is missing",
+          name.starts_with("weight.") ? ": it has no moving average for train.ema_decay" : "");
     check(found->second.sizes() == tensor.sizes(), "'", name, "' has shape ", found->second.sizes(),
           ", expected ", tensor.sizes());
     tensor.copy_(found->second);

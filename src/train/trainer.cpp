@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "base/signals.h"
+#include "base/text.h"
 #include "io/atomic_file.h"
 #include "train/metrics_log.h"
 
@@ -69,9 +70,11 @@ Run::Run(RunConfig config, fs::path folder, bool resume)
   context.tokenizer = training_.tokenizer;
   validation_ = config_.data->open(Subset::kValidation, context);
   config_.resolve_epochs(training_.source->samples());
+  const bool resuming = resume && fs::exists(folder_ / "checkpoints" / "latest");
+  if (resuming) config_.train.initialize_from.reset();  // the checkpoint has the weights
   pretrained_ = build_model(config_, training_);
   session_ = std::make_unique<TrainingSession>(config_, pretrained_, device);
-  if (resume && fs::exists(folder_ / "checkpoints" / "latest")) {
+  if (resuming) {
     TrainingState state = session_->state();
     load_checkpoint(folder_, pretrained_, state);
     session_->resume(state);
@@ -204,8 +207,15 @@ Pretrained build_model(const RunConfig& config, const OpenedData& data) {
     std::map<std::string, at::Tensor> values;
     for (auto& [name, value] : from.model->parameters.named_values()) values[name] = value;
     for (const std::string& name : from.fresh) values.erase(name);  // ours follow train.seed
-    for (const std::string& name : load_values(parameters, values, /*allow_partial=*/true))
-      log_info(concat(name, ": not in ", folder, ", freshly drawn"));
+    const std::vector<std::string> fresh = load_values(parameters, values, /*allow_partial=*/true);
+    check(fresh.size() < parameters.named_values().size(), "train.initialize_from: ", folder,
+          " has no parameter of this model");
+    if (!fresh.empty()) log_info(concat("not in ", folder, ", freshly drawn: ", listed(fresh, 8)));
+    for (auto& [name, value] : parameters.named_values()) values.erase(name);
+    std::vector<std::string> unused;
+    for (auto& [name, value] : values) unused.push_back(name);
+    if (!unused.empty())
+      log_warning(concat("in ", folder, ", but not in this model: ", listed(unused, 8)));
   }
   return pretrained;
 }

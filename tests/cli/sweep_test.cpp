@@ -109,6 +109,34 @@ TEST_F(CliSweep, AFailingCellIsReportedAndDoesNotEndIt) {
   EXPECT_EQ(result.at("rows")[1].at("quantized").at("W8A8").size(), 1u);
 }
 
+TEST_F(CliSweep, ADivergedRunStaysAFailure) {
+  folder_.write("sweep.yaml",
+                "base: tiny.yaml\n"
+                "rows: [{name: Hot, set: [optimizer.learning_rate=1e30, train.steps=1]}]\n"
+                "ptq: []\n");
+  for (int run = 0; run < 2; ++run) {
+    const Outcome outcome = quench({"sweep", "sweep.yaml", "--output", "out"});
+    EXPECT_EQ(outcome.status, 1);
+    EXPECT_NE(outcome.err.find("loss is not finite"), std::string::npos) << outcome.err;
+  }
+}
+
+TEST_F(CliSweep, RowsMayHaveBasesOfTheirOwn) {
+  folder_.write("deep.yaml", "extends: tiny.yaml\nmodel: {num_hidden_layers: 3}\n");
+  folder_.write("sweep.yaml",
+                "rows: [{name: Flat, base: tiny.yaml}, {name: Deep, base: deep.yaml}]\n"
+                "seeds: [1]\n"
+                "ptq: []\n");
+  done({"sweep", "sweep.yaml", "--output", "out"});
+  EXPECT_EQ(json(newest("out/flat-seed1") + "/config.json").at("num_hidden_layers"), 2);
+  EXPECT_EQ(json(newest("out/deep-seed1") + "/config.json").at("num_hidden_layers"), 3);
+
+  folder_.write("sweep.yaml", "rows: [{name: Flat, base: tiny.yaml}, {name: Deep}]\n");
+  const Outcome outcome = quench({"sweep", "sweep.yaml", "--output", "other"});
+  EXPECT_EQ(outcome.status, 2);
+  EXPECT_NE(outcome.err.find("base: expected a config file"), std::string::npos) << outcome.err;
+}
+
 TEST_F(CliSweep, NamesMayNotShareAFolder) {
   write_sweep("{name: clipped-4, set: []}");
   const Outcome outcome = quench({"sweep", "sweep.yaml", "--output", "out"});

@@ -203,6 +203,27 @@ TEST_F(CliTrain, StartsFromAnotherModelsWeights) {
     EXPECT_TRUE(at::allclose(value, first.at(name), 0, 1e-20)) << name;
 }
 
+TEST_F(CliTrain, ResumesWithoutTheModelThatItStartedFrom) {
+  done({"train", "tiny.yaml", "--output", "first"});
+  done({"train", "tiny.yaml", "--output", "second", "--set", "train.initialize_from=first", "--set",
+        "train.steps=2"});
+  fs::remove_all(folder_ / "first");
+  done({"train", "second", "--resume", "--set", "train.steps=4"});
+  EXPECT_EQ(newest("second"), "second/checkpoints/step-00000004");
+}
+
+TEST_F(CliTrain, RefusesToStartFromAnotherKindOfModel) {
+  done({"train", "tiny.yaml", "--output", "first"});
+  folder_.write("opt.yaml",
+                "model: {type: opt, vocab_size: 32, hidden_size: 16, num_hidden_layers: 2, "
+                "num_attention_heads: 2, ffn_dim: 32, max_position_embeddings: 8}\n" +
+                    kRest);
+  const Outcome outcome =
+      quench({"train", "opt.yaml", "--output", "second", "--set", "train.initialize_from=first"});
+  EXPECT_NE(outcome.status, 0);
+  EXPECT_NE(outcome.err.find("has no parameter of this model"), std::string::npos) << outcome.err;
+}
+
 TEST_F(CliTrain, AHeadThatTheOtherModelLacksFollowsTheSeed) {
   done({"train", "tiny.yaml", "--output", "first"});
   const std::string file = folder_ / newest("first") + "/model.safetensors";

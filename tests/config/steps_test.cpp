@@ -35,11 +35,22 @@ std::string error_of(const std::string& text) {
 
 TEST(Steps, AreANumberOrEpochs) {
   Schedule schedule = read_text("{warmup: 2.5 epochs, length: 300}");
-  schedule.warmup.resolve(100.1);
-  schedule.length->resolve(100.1);
+  schedule.warmup.resolve(1001, 10);
+  schedule.length->resolve(1001, 10);
   EXPECT_EQ(schedule.warmup, 251) << "250.25 rounded up";
   EXPECT_EQ(*schedule.length, 300);
   EXPECT_FALSE(read_text("{length: null}").length);
+}
+
+TEST(Steps, RoundUpOnlyWhatIsMore) {
+  for (const auto& [epochs, samples, batch, expected] :
+       {std::tuple{1.1, 200, 4, 55}, {2.2, 200, 4, 110}, {27., 14, 3, 126}, {0.3, 10, 3, 1}}) {
+    Steps steps = Steps::of_epochs(epochs);
+    steps.resolve(samples, batch);
+    EXPECT_EQ(steps, expected) << epochs;
+  }
+  Steps endless = Steps::of_epochs(1e19);
+  EXPECT_THROW(endless.resolve(200, 4), UsageError);
 }
 
 TEST(Steps, AreNotKnownInEpochsBeforeTheDataAre) {
@@ -69,7 +80,7 @@ TEST(Steps, HaveASchemaOfBothForms) {
   const Json properties = schema<Schedule>()["properties"];
   EXPECT_EQ(properties["warmup"]["type"], Json({"integer", "string"}));
   EXPECT_EQ(properties["warmup"]["minimum"], 2);
-  EXPECT_EQ(properties["warmup"]["pattern"], "^[0-9.]+ epochs?$");
+  EXPECT_EQ(properties["warmup"]["pattern"], R"(^[0-9]+(\.[0-9]+)?(e[0-9]+)? epochs?$)");
   EXPECT_EQ(properties["length"]["type"], Json({"integer", "string", "null"}));
 }
 

@@ -125,7 +125,16 @@ TEST_F(Checkpoint, WithoutTheWeightsOfAnAverageIsRefused) {
   Training(config_).save(folder_);
   config_.train.ema_decay = 0.9;
   Training averaging(config_);
-  EXPECT_NE(error_of([&] { averaging.load(folder_); }).find("'weight."), std::string::npos);
+  EXPECT_NE(error_of([&] { averaging.load(folder_); }).find("no moving average"),
+            std::string::npos);
+}
+
+TEST_F(Checkpoint, OfAnAverageIsRefusedWhereNoneIsKept) {
+  config_.train.ema_decay = 0.9;
+  Training(config_).save(folder_);
+  config_.train.ema_decay.reset();
+  Training plain(config_);
+  EXPECT_NE(error_of([&] { plain.load(folder_); }).find("train.ema_decay"), std::string::npos);
 }
 
 TEST_F(Checkpoint, KeepsTheNewest) {
