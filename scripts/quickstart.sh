@@ -7,7 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/setup.sh
 printf '== building (the first time takes a few minutes)\n' >&2
 cmake --preset release >/dev/null
-cmake --build --preset release --target quench
+cmake --build --preset release --target quench >&2  # stdout is for the table
 printf '== training three small BERTs and quantizing them (results go to runs/quickstart)\n' >&2
 build/quench sweep configs/sweeps/quickstart.yaml --output runs/quickstart "$@"
 printf '== the table is in runs/quickstart/table.md, each run in a folder beside it; curves: tensorboard --logdir runs/quickstart\n' >&2
