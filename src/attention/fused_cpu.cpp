@@ -21,8 +21,6 @@ extern "C" void sgemm_(const char* transa, const char* transb, const int* m, con
 namespace quench {
 namespace {
 
-constexpr int64_t kQueryBlock = 128;  // rows of scores at a time: at T = 512 a block takes 256 kB
-
 // Row-major C [m, n] = alpha A B + beta C with A [m, k] or its transpose, B [k, n] or its
 // transpose.
 void gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, float alpha,
@@ -65,44 +63,46 @@ QUENCH_SIMD void softmax_row(float* x, int64_t n) {
   for (int64_t i = 0; i < n; ++i) x[i] *= inverse;
 }
 
-// What one row of probabilities goes through after the softmax.
+// What one row of probabilities goes through after the softmax. Passed by value: behind a
+// reference, every store of a float might change it.
 struct RowTransform {
   float factor, gamma;  // clip(factor p + gamma, 0, 1)
   bool clip;
   bool drop;
   uint32_t threshold;
   float keep_scale;
+
+  float kept(uint64_t key, uint32_t element) const {
+    return dropout_hash(key, element) >= threshold ? keep_scale : 0.f;
+  }
 };
 
-// out = dropout(clip(stretch(p))).
-QUENCH_SIMD void transform_row(const float* p, float* out, int64_t n, const RowTransform& t,
-                               uint64_t key, uint32_t first) {
-  if (t.clip) {
-    for (int64_t i = 0; i < n; ++i)
-      out[i] = std::min(std::max(t.factor * p[i] + t.gamma, 0.f), 1.f);
-  } else if (out != p) {
-    std::copy(p, p + n, out);
-  }
+// p = dropout(clip(stretch(p))).
+QUENCH_SIMD void transform_row(float* p, int64_t n, const RowTransform t, uint64_t key,
+                               uint32_t first) {
+  if (t.clip)
+    for (int64_t i = 0; i < n; ++i) p[i] = std::min(std::max(t.factor * p[i] + t.gamma, 0.f), 1.f);
   if (t.drop)
-    for (int64_t i = 0; i < n; ++i)
-      out[i] = dropout_hash(key, first + static_cast<uint32_t>(i)) >= t.threshold
-                   ? out[i] * t.keep_scale
-                   : 0.f;
+    for (int64_t i = 0; i < n; ++i) p[i] *= t.kept(key, first + static_cast<uint32_t>(i));
 }
 
-// Gradient with respect to the scores: grad holds d loss / d transform_row's output, and receives d
-// loss / d scores.
-QUENCH_SIMD void backward_row(const float* p, float* grad, int64_t n, const RowTransform& t,
-                              uint64_t key, uint32_t first) {
-  if (t.drop)
-    for (int64_t i = 0; i < n; ++i)
-      grad[i] = dropout_hash(key, first + static_cast<uint32_t>(i)) >= t.threshold
-                    ? grad[i] * t.keep_scale
-                    : 0.f;
+// out = dropout(clip(stretch(p))) once more, and its gradient: grad holds d loss / d out, and
+// receives d loss / d scores.
+QUENCH_SIMD void backward_row(const float* __restrict p, float* __restrict out,
+                              float* __restrict grad, int64_t n, const RowTransform t, uint64_t key,
+                              uint32_t first) {
+  std::copy(p, p + n, out);
   if (t.clip)
     for (int64_t i = 0; i < n; ++i) {
       const float y = t.factor * p[i] + t.gamma;
+      out[i] = std::min(std::max(y, 0.f), 1.f);
       grad[i] = (y >= 0.f) & (y <= 1.f) ? grad[i] * t.factor : 0.f;
+    }
+  if (t.drop)
+    for (int64_t i = 0; i < n; ++i) {
+      const float kept = t.kept(key, first + static_cast<uint32_t>(i));
+      out[i] *= kept;
+      grad[i] *= kept;
     }
   float dot = 0;
 #pragma omp simd reduction(+ : dot)
@@ -120,10 +120,15 @@ struct Problem {
 
   int64_t head_size() const { return width / heads; }
   int64_t stride() const { return 3 * width; }
+  // Rows of scores at a time: at T = 512 a block of 128 takes 256 kB. Small causal blocks compute
+  // fewer scores beyond the diagonal.
+  int64_t block() const { return std::min<int64_t>(causal ? 64 : 128, length); }
   float scale() const { return 1 / std::sqrt(static_cast<float>(head_size())); }
   // Keys that rows [.., end) can see. A row whose allowed keys are all masked sees every key, the
   // future included.
   int64_t keys(int64_t end) const { return causal && !key_mask ? std::min(end, length) : length; }
+  // Of these n keys, those that one row can see.
+  int64_t seen(int64_t row, int64_t n) const { return std::min(keys(row + 1), n); }
 
   uint64_t row_key(int64_t head_index, int64_t row, uint32_t& first) const {
     const uint64_t element =
@@ -149,10 +154,13 @@ struct Problem {
          stride(), 0, p, n);
     for (int64_t r = 0; r < rows; ++r) {
       float* row = p + r * n;
-      if (causal) std::fill(row + std::min(begin + r + 1, n), row + n, -FLT_MAX);
-      if (key_mask)
+      const int64_t m = seen(begin + r, n);
+      if (key_mask) {
+        if (causal) std::fill(row + std::min(begin + r + 1, n), row + n, -FLT_MAX);
         for (int64_t j = 0; j < n; ++j) row[j] = key_mask[b * length + j] ? row[j] : -FLT_MAX;
-      softmax_row(row, n);
+      }
+      softmax_row(row, m);
+      std::fill(row + m, row + n, 0.f);
     }
   }
 
@@ -163,17 +171,17 @@ struct Problem {
 void Problem::forward(const float* qkv, float* context) const {
   const int64_t d = head_size();
   at::parallel_for(0, batch * heads, 1, [&](int64_t first_item, int64_t last_item) {
-    std::vector<float> p(static_cast<size_t>(std::min(kQueryBlock, length) * length));
+    std::vector<float> p(static_cast<size_t>(block() * length));
     for (int64_t item = first_item; item < last_item; ++item) {
       const int64_t b = item / heads, h = item % heads;
       const float* q = qkv + b * length * stride() + h * d;
-      for (int64_t begin = 0; begin < length; begin += kQueryBlock) {
-        const int64_t rows = std::min(kQueryBlock, length - begin), n = keys(begin + rows);
+      for (int64_t begin = 0; begin < length; begin += block()) {
+        const int64_t rows = std::min(block(), length - begin), n = keys(begin + rows);
         probabilities(q, b, begin, rows, n, p.data());
         for (int64_t r = 0; r < rows; ++r) {
           uint32_t first;
           const uint64_t key = row_key(item, begin + r, first);
-          transform_row(p.data() + r * n, p.data() + r * n, n, transform, key, first);
+          transform_row(p.data() + r * n, seen(begin + r, n), transform, key, first);
         }
         gemm(false, false, rows, d, n, 1, p.data(), n, q + 2 * width, stride(), 0,
              context + (b * length + begin) * width + h * d, width);
@@ -185,14 +193,14 @@ void Problem::forward(const float* qkv, float* context) const {
 void Problem::backward(const float* qkv, const float* grad_context, float* grad_qkv) const {
   const int64_t d = head_size();
   at::parallel_for(0, batch * heads, 1, [&](int64_t first_item, int64_t last_item) {
-    const size_t block = static_cast<size_t>(std::min(kQueryBlock, length) * length);
-    std::vector<float> p(block), dropped(block), grad(block);
+    const size_t size = static_cast<size_t>(block() * length);
+    std::vector<float> p(size), dropped(size), grad(size);
     for (int64_t item = first_item; item < last_item; ++item) {
       const int64_t b = item / heads, h = item % heads;
       const float* q = qkv + b * length * stride() + h * d;
       float* grad_q = grad_qkv + b * length * stride() + h * d;
-      for (int64_t begin = 0; begin < length; begin += kQueryBlock) {
-        const int64_t rows = std::min(kQueryBlock, length - begin), n = keys(begin + rows);
+      for (int64_t begin = 0; begin < length; begin += block()) {
+        const int64_t rows = std::min(block(), length - begin), n = keys(begin + rows);
         const float* grad_rows = grad_context + (b * length + begin) * width + h * d;
         probabilities(q, b, begin, rows, n, p.data());
         gemm(false, true, rows, n, d, 1, grad_rows, width, q + 2 * width, stride(), 0, grad.data(),
@@ -200,9 +208,12 @@ void Problem::backward(const float* qkv, const float* grad_context, float* grad_
         for (int64_t r = 0; r < rows; ++r) {
           uint32_t first;
           const uint64_t key = row_key(item, begin + r, first);
-          transform_row(p.data() + r * n, dropped.data() + r * n, n, transform, key, first);
-          backward_row(p.data() + r * n, grad.data() + r * n, n, transform, key, first);
-          halve_ties(b, begin + r, n, grad.data() + r * n);
+          float *row = dropped.data() + r * n, *grad_row = grad.data() + r * n;
+          const int64_t m = seen(begin + r, n);
+          backward_row(p.data() + r * n, row, grad_row, m, transform, key, first);
+          std::fill(row + m, row + n, 0.f);
+          std::fill(grad_row + m, grad_row + n, 0.f);
+          halve_ties(b, begin + r, n, grad_row);
         }
         // The first block writes, later ones add; a causal first block leaves the later keys' rows
         // to be zeroed.

@@ -2,10 +2,12 @@
 
 #include <ATen/ATen.h>
 
+#include "nn/linear_map.h"
+
 namespace quench {
 
 at::Tensor Linear::operator()(const at::Tensor& x, const Taps& taps) const {
-  return at::linear(x, tapped(*weight, taps), bias ? bias->value : at::Tensor());
+  return linear_map(x, tapped(*weight, taps), bias ? bias->value : at::Tensor());
 }
 
 Linear add_linear(Parameters& parameters, const std::string& name, int64_t in, int64_t out,

@@ -6,6 +6,8 @@
 
 #include <algorithm>
 
+#include "nn/linear_map.h"
+
 namespace quench {
 namespace {
 
@@ -24,7 +26,7 @@ at::Tensor wide(const at::Tensor& x) {
 void chunk(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& bias,
            const at::Tensor& labels, const at::Tensor& count, int64_t begin, at::Tensor& total,
            Gradients* gradients) {
-  const at::Tensor logits = wide(at::linear(hidden, weight, bias));
+  const at::Tensor logits = wide(linear_map(hidden, weight, bias));
   const at::Tensor log_probs = at::log_softmax(logits, 1);
   const at::Tensor valid = (labels != -100).to(log_probs.scalar_type());
   const at::Tensor target = labels.clamp_min(0).unsqueeze(1);
@@ -34,7 +36,8 @@ void chunk(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor&
   const at::Tensor share = (valid / count).unsqueeze(1);
   at::Tensor grad = log_probs.exp_();
   grad.scatter_add_(1, target, at::full({}, -1, grad.options()).expand_as(target));
-  gradients->hidden.narrow(0, begin, hidden.size(0)).copy_(at::mm(grad, weight).mul_(share));
+  gradients->hidden.narrow(0, begin, hidden.size(0))
+      .copy_(linear_map(grad, weight.t()).mul_(share));
   const at::Tensor shares = hidden * share;
   if (!gradients->weight.defined()) {
     gradients->weight = at::mm(grad.t(), shares).to(weight.scalar_type());
@@ -59,7 +62,7 @@ struct LinearCrossEntropy : torch::autograd::Function<LinearCrossEntropy> {
     }
     at::Tensor total = at::zeros({}, wide(weight.detach().narrow(0, 0, 1)).options());
     const int64_t rows = hidden.size(0),
-                  step = std::max<int64_t>(256, kChunkElements / weight.size(0));
+                  step = std::max<int64_t>(512, kChunkElements / weight.size(0));
     for (int64_t begin = 0; begin < rows; begin += step) {
       const int64_t size = std::min(step, rows - begin);
       chunk(hidden.narrow(0, begin, size), weight, offset, labels.narrow(0, begin, size), count,

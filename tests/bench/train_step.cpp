@@ -7,9 +7,11 @@
 
 #include <CLI/CLI.hpp>
 #include <chrono>
+#include <functional>
 #include <iostream>
 
 #include "config/fields.h"
+#include "nn/linear_map.h"
 #include "train/trainer.h"
 
 namespace quench {
@@ -100,10 +102,7 @@ class Products {
   }
 
   void run() const {
-    for (const auto& [a, b, c] : products_) {
-      at::Tensor out = c;
-      a.dim() == 2 ? at::mm_out(out, a, b) : at::bmm_out(out, a, b);
-    }
+    for (const auto& product : products_) product();
   }
 
  private:
@@ -112,20 +111,26 @@ class Products {
     if (!x.defined()) x = at::randn(shape);
     return x;
   }
-  void add(const at::Tensor& a, const at::Tensor& b, std::vector<int64_t> out) {
-    products_.emplace_back(a, b, buffer(std::move(out)));
-  }
   void linear(int64_t rows, int64_t in, int64_t out) {
-    const at::Tensor x = buffer({rows, in}), w = buffer({out, in}), g = buffer({rows, out});
-    add(x, w.t(), {rows, out});
-    add(g, w, {rows, in});
-    add(g.t(), x, {out, in});
+    const at::Tensor x = buffer({rows, in}), w = buffer({out, in}), g = buffer({rows, out}),
+                     grad = buffer({out, in, 1}).squeeze(-1);
+    products_.emplace_back([=] { linear_map(x, w); });
+    products_.emplace_back([=] { linear_map(g, w.t()); });
+    products_.emplace_back([=] {
+      at::Tensor out = grad;
+      at::mm_out(out, g.t(), x);
+    });
   }
   void batched(int64_t n, int64_t rows, int64_t inner, int64_t columns) {
-    add(buffer({n, rows, inner}), buffer({n, inner, columns}), {n, rows, columns});
+    const at::Tensor a = buffer({n, rows, inner}), b = buffer({n, inner, columns}),
+                     c = buffer({n, rows, columns});
+    products_.emplace_back([=] {
+      at::Tensor out = c;
+      at::bmm_out(out, a, b);
+    });
   }
   std::map<std::vector<int64_t>, at::Tensor> buffers_;
-  std::vector<std::tuple<at::Tensor, at::Tensor, at::Tensor>> products_;
+  std::vector<std::function<void()>> products_;
 };
 
 void serve(const Options& o) {
