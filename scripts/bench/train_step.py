@@ -2,8 +2,9 @@
 
 Every contender is a process of its own with the same number of threads. They take turns within each round, so that
 what else the machine does meets them all, and are compared round by round. quench also says what its step's matrix
-products alone take. The peers are transformers' own models, and the straightforward PyTorch code of the paper's
-formulas on top of them: see train_step_peer.py, which also explains their names.
+products alone take, and at the end its kinds of attention run beside each other. The peers are transformers' own
+models, and the straightforward PyTorch code of the paper's formulas on top of them: see train_step_peer.py, which also
+explains their names.
 """
 import argparse
 import json
@@ -46,8 +47,8 @@ MALLOC = {"MALLOC_MMAP_THRESHOLD_": 1 << 30, "MALLOC_TRIM_THRESHOLD_": 1 << 30, 
 
 
 class Contender:
-    def __init__(self, name, size, arguments):
-        self.name = name
+    def __init__(self, label, name, size, arguments):
+        self.label, self.name = label, name
         environment = {**os.environ, "OMP_NUM_THREADS": str(arguments.threads), "HF_HUB_OFFLINE": "1"}
         if name == "quench":
             options = [f"--{key}={value}" for key, value in size.items()]
@@ -84,9 +85,9 @@ class Contender:
         self.process.wait()
 
 
-def compete(names, size, arguments):
-    """The results of each contender, by name."""
-    contenders = [Contender(name, size, arguments) for name in names]
+def compete(entries, arguments):
+    """The results of each contender, by label; entries: (label, name, size)."""
+    contenders = [Contender(*entry, arguments) for entry in entries]
     for contender in contenders:
         ready = contender.read()
         if ready != "ready":
@@ -102,7 +103,7 @@ def compete(names, size, arguments):
     print(file=sys.stderr)
     results = {}
     for contender in contenders:
-        results[contender.name] = {
+        results[contender.label] = {
             "seconds": contender.seconds, "products": contender.products, "losses": contender.losses,
             **contender.ask("memory"),
         }  # fmt: skip
@@ -174,9 +175,13 @@ def main():
             sys.exit(f"--contenders: none of {arguments.contenders} competes with {attention} attention")
         if "quench" in names and not Path(arguments.quench).exists():
             sys.exit(f"{arguments.quench} does not exist: build it, or name it with --quench")
-        results = compete(names, {**size, "attention": attention}, arguments)
+        results = compete([(name, name, {**size, "attention": attention}) for name in names], arguments)
         report["results"][attention] = results
         print(table(attention, results), flush=True)
+    if len(attentions) > 1 and "quench" in names:
+        results = compete([(each, "quench", {**size, "attention": each}) for each in attentions], arguments)
+        report["results"]["quench"] = results
+        print(table("quench", results), flush=True)
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(report, indent=1) + "\n")
 

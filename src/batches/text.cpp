@@ -168,7 +168,7 @@ std::shared_ptr<const Tokenizer> find_or_train_tokenizer(const std::vector<FileS
   for (const FileSplit& split : splits)
     files.insert(files.end(), split.train.begin(), split.train.end());
   const Corpus corpus = scan(files, invalid);
-  const std::string key = content_hash(concat(corpus.hash, config::write(config).dump()));
+  const std::string key = content_hash(concat(corpus.hash, dump(config::write(config))));
   const fs::path folder = fs::path(cache) / "tokenizers" / key;
   if (fs::exists(folder)) return load_tokenizer(folder.string());
   log_info(concat("training a ", config.algorithm, " tokenizer of ", config.vocab_size,

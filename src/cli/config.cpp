@@ -28,10 +28,10 @@ void add_config(CLI::App& app) {
   show->add_flag("--json", options->json, "as JSON");
   show->callback([options] {
     const Json resolved = config::write(load_run_config(options->config, options->assignments));
-    write_output("", options->json ? resolved.dump(2) + "\n" : config::to_yaml(resolved));
+    write_output("", options->json ? dump(resolved, 2) + "\n" : config::to_yaml(resolved));
   });
   command->add_subcommand("schema", "print the JSON Schema of configs, for editors")->callback([] {
-    write_output("", config::schema<RunConfig>().dump(2) + "\n");
+    write_output("", dump(config::schema<RunConfig>(), 2) + "\n");
   });
 }
 

@@ -36,14 +36,14 @@ void copy_companions(const fs::path& from, const fs::path& to) {
 
 // Our models know how many classes there are, not what they are called.
 void copy_labels(const fs::path& from, const fs::path& to) {
-  const Json source = Json::parse(read_file(from / "config.json"));
-  Json written = Json::parse(read_file(to / "config.json"));
+  const Json source = parse_json(read_file(from / "config.json"));
+  Json written = parse_json(read_file(to / "config.json"));
   if (!written.contains("id2label") || !source.contains("id2label") || !source.contains("label2id"))
     return;
   if (source.at("id2label").size() != written.at("id2label").size()) return;
   written["id2label"] = source.at("id2label");
   written["label2id"] = source.at("label2id");
-  write_file_atomically(to / "config.json", written.dump(2) + "\n");
+  write_file_atomically(to / "config.json", dump(written, 2) + "\n");
 }
 
 void convert(const Options& options) {

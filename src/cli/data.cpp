@@ -1,4 +1,4 @@
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include <sstream>
 
@@ -25,15 +25,16 @@ std::string shown(const Batch& batch, const Tokenizer* tokenizer) {
   std::ostringstream out;
   for (int64_t i = 0; i < batch.size(); ++i) {
     if (!batch.input_ids.defined()) {
-      out << "sample " << i << ": image " << batch.pixel_values[i].sizes() << ", label "
-          << batch.labels[i].item<int64_t>() << "\n";
+      out << "sample " << i << ": image " << batch.pixel_values.sizes().slice(1) << ", label "
+          << batch.labels.select(0, i).item<int64_t>() << "\n";
       continue;
     }
-    const at::Tensor ids = batch.input_ids[i].to(at::kInt).contiguous(), labels = batch.labels[i];
+    const at::Tensor ids = batch.input_ids.select(0, i).to(at::kInt).contiguous(),
+                     labels = batch.labels.select(0, i);
     const std::vector<int32_t> row(ids.const_data_ptr<int32_t>(),
                                    ids.const_data_ptr<int32_t>() + ids.numel());
     out << "sample " << i << ": " << row.size() << " tokens, "
-        << (labels != -100).sum().item<int64_t>() << " labels\n";
+        << labels.ne(-100).sum().item<int64_t>() << " labels\n";
     if (tokenizer) out << tokenizer->decode(row) << "\n\n";
   }
   return out.str();

@@ -33,11 +33,11 @@ void add_doctor(CLI::App& app) {
                              "otherwise composite"},
         {"cache", cache_folder()},
     };
-    if (*json) return write_output("", facts.dump(2) + "\n");
+    if (*json) return write_output("", dump(facts, 2) + "\n");
     std::ostringstream text;
     for (const auto& [key, value] : facts.items())
       text << key << std::string(16 - key.size(), ' ')
-           << (value.is_string() ? value.get<std::string>() : value.dump()) << "\n";
+           << (value.is_string() ? value.get<std::string>() : dump(value)) << "\n";
     write_output("", text.str());
   });
 }

@@ -80,9 +80,9 @@ void add_eval(CLI::App& app) {
     evaluation.precision = config.precision;
     model.pretrained.model->parameters.to(evaluation.device, at::kFloat);
     const Json result = evaluate(model.pretrained, *source, evaluation).to_json();
-    if (!options->output.empty()) write_output(options->output, result.dump(2) + "\n");
+    if (!options->output.empty()) write_output(options->output, dump(result, 2) + "\n");
     if (options->json) {
-      write_output("", result.dump(2) + "\n");
+      write_output("", dump(result, 2) + "\n");
     } else if (options->output != "-") {
       write_output("", summary(result));
     }

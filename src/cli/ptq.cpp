@@ -77,8 +77,8 @@ void add_ptq(CLI::App& app) {
       output = (*model.run / "ptq" / concat(name, "-seed", config.ptq.seed, ".json")).string();
     }
     const bool to_stdout = output.empty() || output == "-" || options->json;
-    if (!output.empty() && output != "-") write_output(output, result.dump(2) + "\n");
-    write_output("", to_stdout ? result.dump(2) + "\n" : summary(result, name));
+    if (!output.empty() && output != "-") write_output(output, dump(result, 2) + "\n");
+    write_output("", to_stdout ? dump(result, 2) + "\n" : summary(result, name));
     if (!to_stdout) log_info("written to " + output);
   });
 }

@@ -29,7 +29,7 @@ void add_sweep(CLI::App& app) {
                                 : options->output;
     const SweepOutcome outcome = run_sweep(sweep, options->assignments, folder);
     if (outcome.interrupted_by) throw Exit{128 + outcome.interrupted_by};
-    write_output("", options->json ? outcome.json.dump(2) + "\n" : to_text(outcome.table));
+    write_output("", options->json ? dump(outcome.json, 2) + "\n" : to_text(outcome.table));
     log_info("table and runs are in " + folder);
     if (outcome.failed) throw Exit{1};
   });

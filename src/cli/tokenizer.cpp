@@ -47,7 +47,7 @@ void train_tokenizer(const Options& options) {
 }
 
 std::string text_of(const std::string& json_line) {
-  const Json json = Json::parse(json_line, nullptr, /*allow_exceptions=*/false);
+  const Json json = parse_json(json_line, /*allow_exceptions=*/false);
   check(json.is_string(), "--json: ", json_line, " is not a JSON string");
   return json.get<std::string>();
 }

@@ -18,17 +18,17 @@ Json bound(double value) {
 Constraint any() { return {}; }
 
 Constraint at_least(double low) {
-  return {">= " + bound(low).dump(), [low](const Json& x) { return x.get<double>() >= low; },
+  return {">= " + dump(bound(low)), [low](const Json& x) { return x.get<double>() >= low; },
           Json{{"minimum", bound(low)}}};
 }
 
 Constraint greater_than(double low) {
-  return {"> " + bound(low).dump(), [low](const Json& x) { return x.get<double>() > low; },
+  return {"> " + dump(bound(low)), [low](const Json& x) { return x.get<double>() > low; },
           Json{{"exclusiveMinimum", bound(low)}}};
 }
 
 Constraint between(double low, double high) {
-  return {concat("from ", bound(low).dump(), " to ", bound(high).dump()),
+  return {concat("from ", dump(bound(low)), " to ", dump(bound(high))),
           [low, high](const Json& x) { return x.get<double>() >= low && x.get<double>() <= high; },
           Json{{"minimum", bound(low)}, {"maximum", bound(high)}}};
 }

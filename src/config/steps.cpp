@@ -14,7 +14,7 @@ Steps Steps::of_epochs(double epochs) {
 }
 
 Steps::operator int64_t() const {
-  if (epochs_ != 0) fail(to_json().dump(), ": the length of an epoch is not known");
+  if (epochs_ != 0) fail(dump(to_json()), ": the length of an epoch is not known");
   return count_;
 }
 
@@ -23,7 +23,7 @@ void Steps::resolve(int64_t samples, int64_t samples_per_step) {
   const double steps =
       epochs_ * static_cast<double>(samples) / static_cast<double>(samples_per_step);
   if (steps > 1e15)
-    throw UsageError(concat(to_json().dump(), ": are more steps than can be counted"));
+    throw UsageError(concat(dump(to_json()), ": are more steps than can be counted"));
   count_ = static_cast<int64_t>(std::ceil(steps * (1 - 1e-12)));  // 1.1 is a little more in binary
   epochs_ = 0;
 }
@@ -31,7 +31,7 @@ void Steps::resolve(int64_t samples, int64_t samples_per_step) {
 Json Steps::to_json() const {
   if (epochs_ == 0) return count_;
   const bool whole = epochs_ == std::trunc(epochs_) && epochs_ < 1e15;
-  return (whole ? Json(static_cast<int64_t>(epochs_)) : Json(epochs_)).dump() +
+  return dump(whole ? Json(static_cast<int64_t>(epochs_)) : Json(epochs_)) +
          (epochs_ == 1 ? " epoch" : " epochs");
 }
 

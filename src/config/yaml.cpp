@@ -16,7 +16,7 @@ constexpr int kMaxDepth = 100;  // also ends an alias that contains itself
 
 bool is_utf8(const std::string& text) {
   try {
-    Json(text).dump();
+    dump(Json(text));
     return true;
   } catch (const Json::type_error&) {
     return false;
@@ -110,9 +110,9 @@ bool is_plain_word(const std::string& text) {
 std::string scalar_to_yaml(const Json& json) {
   if (json.is_string()) {
     const auto& text = json.get_ref<const std::string&>();
-    return is_plain_word(text) ? text : json.dump();
+    return is_plain_word(text) ? text : dump(json);
   }
-  std::string text = json.dump();
+  std::string text = dump(json);
   // Readers of YAML 1.1, Python's among them, take 1e-05 for a string but 1.0e-05 for a number.
   if (const size_t e = text.find('e');
       json.is_number_float() && e != std::string::npos && text.find('.') == std::string::npos)
@@ -124,7 +124,7 @@ std::string flow_list(const Json& list) {
   std::string out = "[";
   for (const Json& item : list) {
     if (out.size() > 1) out += ", ";
-    out += item.is_array() ? flow_list(item) : item.empty() ? item.dump() : scalar_to_yaml(item);
+    out += item.is_array() ? flow_list(item) : item.empty() ? dump(item) : scalar_to_yaml(item);
   }
   return out + "]";
 }

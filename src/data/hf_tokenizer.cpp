@@ -13,7 +13,7 @@ std::vector<std::string> tokens_by_id(const nlohmann::json& vocabulary, const st
   for (const auto& [token, id] : vocabulary.items()) {
     check(id.is_number_unsigned() && id.get<size_t>() < tokens.size() &&
               tokens[id.get<size_t>()].empty(),
-          file, ": token \"", token, "\" has the id ", id.dump(), "; expected each of 0 to ",
+          file, ": token \"", token, "\" has the id ", dump(id), "; expected each of 0 to ",
           tokens.size() - 1, " once.");
     tokens[id.get<size_t>()] = token;
   }
@@ -25,8 +25,7 @@ std::vector<std::string> merge_lines(const nlohmann::json& merges, const std::st
   for (const auto& merge : merges) {
     const bool pair =
         merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string();
-    check(pair || merge.is_string(), file, ": ", merge.dump(),
-          " is no merge; expected two tokens.");
+    check(pair || merge.is_string(), file, ": ", dump(merge), " is no merge; expected two tokens.");
     lines.push_back(pair ? concat(merge[0].get_ref<const std::string&>(), " ",
                                   merge[1].get_ref<const std::string&>())
                          : merge.get<std::string>());
@@ -37,7 +36,7 @@ std::vector<std::string> merge_lines(const nlohmann::json& merges, const std::st
 TokenizerSettings::TokenizerSettings(const fs::path& folder, Json defaults, const Json& settings)
     : values_(std::move(defaults)), file_((folder / "tokenizer_config.json").string()) {
   if (fs::exists(file_)) {
-    const Json values = Json::parse(read_file(file_), nullptr, /*allow_exceptions=*/false);
+    const Json values = parse_json(read_file(file_), /*allow_exceptions=*/false);
     check(values.is_object(), file_, " is not a JSON object.");
     values_.update(values);
   }
@@ -47,14 +46,14 @@ TokenizerSettings::TokenizerSettings(const fs::path& folder, Json defaults, cons
 std::optional<bool> TokenizerSettings::flag(const std::string& key) const {
   const Json value = values_.value(key, Json());
   if (value.is_null()) return std::nullopt;
-  check(value.is_boolean(), file_, ": ", key, " is ", value.dump(), "; expected true or false.");
+  check(value.is_boolean(), file_, ": ", key, " is ", dump(value), "; expected true or false.");
   return value.get<bool>();
 }
 
 std::optional<size_t> TokenizerSettings::number(const std::string& key) const {
   const Json value = values_.value(key, Json());
   if (value.is_null()) return std::nullopt;
-  check(value.is_number_unsigned(), file_, ": ", key, " is ", value.dump(), "; expected a number.");
+  check(value.is_number_unsigned(), file_, ": ", key, " is ", dump(value), "; expected a number.");
   return value.get<size_t>();
 }
 
@@ -62,13 +61,13 @@ std::optional<std::string> TokenizerSettings::token(const std::string& key) cons
   Json value = values_.value(key, Json());
   if (value.is_object()) value = value.value("content", Json(""));
   if (value.is_null()) return std::nullopt;
-  check(value.is_string() && value != "", file_, ": ", key, " is ", value.dump(),
+  check(value.is_string() && value != "", file_, ": ", key, " is ", dump(value),
         "; expected a token.");
   return value.get<std::string>();
 }
 
 void TokenizerSettings::save(const fs::path& folder) const {
-  write_file_atomically(folder / "tokenizer_config.json", values_.dump(2) + "\n");
+  write_file_atomically(folder / "tokenizer_config.json", dump(values_, 2) + "\n");
 }
 
 void AddedTokens::add(std::string token, int32_t id) {

@@ -222,7 +222,7 @@ Prepared prepare(const std::vector<TextFile>& files, const Tokenizer& tokenizer,
   check(!index.shards.empty(), "the text is too short: ", tokens,
         " tokens, and one sequence needs ", options.chunk_length,
         ". Give more text, or lower the sequence length.");
-  write_file_atomically(output.path() / kIndexFile, to_json(index).dump(2) + "\n");
+  write_file_atomically(output.path() / kIndexFile, dump(to_json(index), 2) + "\n");
   output.commit();
   prepared.tokens = TokenSet::open(target);
   return prepared;

@@ -75,7 +75,7 @@ class SentencePieceTokenizer : public Tokenizer {
     const std::optional<Json> json = tokenizer_json();
     if (!json) return;
     write_file_atomically(path / "tokenizer.json", json->dump() + "\n");
-    write_file_atomically(path / "tokenizer_config.json", settings().dump(2) + "\n");
+    write_file_atomically(path / "tokenizer_config.json", dump(settings(), 2) + "\n");
   }
 
   std::optional<Json> tokenizer_json() const {

@@ -75,7 +75,7 @@ TokenIndex read_index(const std::string& folder) {
   check(fs::exists(file), folder, " is not a prepared token set: it has no ", kIndexFile, ".");
   const std::string content = read_file(file);
   try {
-    return from_json(Json::parse(content));
+    return from_json(parse_json(content));
   } catch (const std::exception& error) {
     fail(file, " is not the index of a token set: ", error.what());
   }

@@ -33,8 +33,7 @@ class TokenizerFile {
     if (type == "WordPiece") return wordpiece();
     if (type == "BPE" && at("pre_tokenizer", "type") == "ByteLevel") return byte_bpe();
     if (type == "BPE" || type == "Unigram") return make_sentencepiece(json_, file_);
-    fail(file_, ": the model is of the type ", type.dump(),
-         "; expected WordPiece, BPE or Unigram.");
+    fail(file_, ": the model is of the type ", dump(type), "; expected WordPiece, BPE or Unigram.");
   }
 
  private:
@@ -50,7 +49,7 @@ class TokenizerFile {
   void expect(const char* section, const char* key, const std::vector<json>& values) const {
     const json& value = at(section, key);
     check(std::ranges::find(values, value) != values.end(), file_, ": ", section, ".", key, " is ",
-          value.dump(), "; quench has only ", json(values).dump(), ".");
+          dump(value), "; quench has only ", dump(json(values)), ".");
   }
 
   std::unique_ptr<Tokenizer> wordpiece() const {
@@ -80,7 +79,7 @@ class TokenizerFile {
     expect("model", "byte_fallback", {nullptr, false});
     expect("model", "continuing_subword_prefix", {nullptr, ""});
     expect("model", "end_of_word_suffix", {nullptr, ""});
-    check(at("normalizer").is_null(), file_, ": the normalizer is ", at("normalizer").dump(),
+    check(at("normalizer").is_null(), file_, ": the normalizer is ", dump(at("normalizer")),
           "; quench has none for byte-level BPE.");
     HfVocabulary vocabulary = read_vocabulary();
     vocabulary.merges = merge_lines(at("model", "merges"), file_);

@@ -1,5 +1,7 @@
 #include "io/safetensors.h"
 
+#include <ATen/ATen.h>
+
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -42,7 +44,7 @@ constexpr std::array<std::pair<const char*, at::ScalarType>, 10> kDtypes{{
 // --- reading the header ---------------------------------------------------------------------
 
 at::ScalarType parse_dtype(const nlohmann::json& value, const std::string& where) {
-  check(value.is_string(), where, ": dtype is ", value.dump(), ", not a string");
+  check(value.is_string(), where, ": dtype is ", dump(value), ", not a string");
   const auto& name = value.get_ref<const std::string&>();
   std::string known;
   for (const auto& [known_name, dtype] : kDtypes) {
@@ -53,12 +55,12 @@ at::ScalarType parse_dtype(const nlohmann::json& value, const std::string& where
 }
 
 std::vector<int64_t> parse_shape(const nlohmann::json& value, const std::string& where) {
-  check(value.is_array(), where, ": shape is ", value.dump(), ", not a list");
+  check(value.is_array(), where, ": shape is ", dump(value), ", not a list");
   std::vector<int64_t> shape;
   for (const nlohmann::json& size : value) {
     check(size.is_number_unsigned() &&
               size.get<uint64_t>() <= uint64_t{std::numeric_limits<int64_t>::max()},
-          where, ": shape ", value.dump(), " holds ", size.dump(), ", which is not a size");
+          where, ": shape ", dump(value), " holds ", dump(size), ", which is not a size");
     shape.push_back(size.get<int64_t>());
   }
   return shape;
@@ -71,7 +73,7 @@ uint64_t checked_bytes(const SafetensorsEntry& entry, const std::string& where) 
   for (const int64_t size : entry.shape) {
     empty |= size == 0;
     check(!__builtin_mul_overflow(extent, std::max<int64_t>(size, 1), &extent), where, ": shape ",
-          nlohmann::json(entry.shape).dump(), " is too large");
+          dump(nlohmann::json(entry.shape)), " is too large");
   }
   return empty ? 0 : static_cast<uint64_t>(extent);
 }
@@ -79,25 +81,25 @@ uint64_t checked_bytes(const SafetensorsEntry& entry, const std::string& where) 
 SafetensorsEntry parse_entry(const std::string& name, const nlohmann::json& value,
                              uint64_t data_size, const std::string& file) {
   const std::string where = concat(file, ": tensor '", name, "'");
-  check(value.is_object(), where, " is described by ", value.dump(), ", not by an object");
+  check(value.is_object(), where, " is described by ", dump(value), ", not by an object");
   for (const char* key : {"dtype", "shape", "data_offsets"}) {
     check(value.contains(key), where, ": ", key, " is missing");
   }
   const nlohmann::json& offsets = value["data_offsets"];
   check(offsets.is_array() && offsets.size() == 2 && offsets[0].is_number_unsigned() &&
             offsets[1].is_number_unsigned(),
-        where, ": data_offsets is ", offsets.dump(), ", not [begin, end]");
+        where, ": data_offsets is ", dump(offsets), ", not [begin, end]");
   const SafetensorsEntry entry{name, parse_dtype(value["dtype"], where),
                                parse_shape(value["shape"], where), offsets[0].get<uint64_t>(),
                                offsets[1].get<uint64_t>()};
-  check(entry.begin <= entry.end, where, ": data_offsets ", offsets.dump(),
+  check(entry.begin <= entry.end, where, ": data_offsets ", dump(offsets),
         " end before they begin");
-  check(entry.end <= data_size, where, ": data_offsets ", offsets.dump(), " go beyond the ",
+  check(entry.end <= data_size, where, ": data_offsets ", dump(offsets), " go beyond the ",
         data_size, " bytes of data in the file; perhaps an incomplete download?");
   const uint64_t bytes = checked_bytes(entry, where);
-  check(entry.end - entry.begin == bytes, where, ": data_offsets ", offsets.dump(), " hold ",
-        entry.end - entry.begin, " bytes, but ", value["dtype"].dump(), " of shape ",
-        value["shape"].dump(), " takes ", bytes);
+  check(entry.end - entry.begin == bytes, where, ": data_offsets ", dump(offsets), " hold ",
+        entry.end - entry.begin, " bytes, but ", dump(value["dtype"]), " of shape ",
+        dump(value["shape"]), " takes ", bytes);
   return entry;
 }
 
@@ -106,7 +108,7 @@ std::map<std::string, std::string> parse_metadata(const nlohmann::json& value,
   check(value.is_object(), file, ": ", kMetadata, " is not an object");
   std::map<std::string, std::string> metadata;
   for (const auto& [key, text] : value.items()) {
-    check(text.is_string(), file, ": ", kMetadata, " '", key, "' is ", text.dump(),
+    check(text.is_string(), file, ": ", kMetadata, " '", key, "' is ", dump(text),
           ", not a string");
     metadata[key] = text.get<std::string>();
   }
@@ -223,7 +225,7 @@ std::string make_header(const std::vector<std::pair<std::string, at::Tensor>>& t
                   {"shape", tensor.sizes().vec()},
                   {"data_offsets", {begin, end}}};
   }
-  std::string header = json.dump();
+  std::string header = dump(json);
   header.resize((header.size() + 7) / 8 * 8, ' ');
   const uint64_t size = header.size();
   return std::string(reinterpret_cast<const char*>(&size), 8) + header;

@@ -10,7 +10,7 @@
 // crash or allocate more than its own size. Dtypes: F64 F32 F16 BF16 I64 I32 I16 I8 U8 BOOL.
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <filesystem>

@@ -19,7 +19,7 @@ std::map<std::string, at::Tensor> read_shards(const fs::path& index,
   for (const auto& [name, value] : json["weight_map"].items()) {
     const std::string shard = value.is_string() ? value.get<std::string>() : "";
     check(!shard.empty() && fs::path(shard).filename() == shard, file, ": tensor '", name,
-          "' should lie in a file beside the index, not in ", value.dump());
+          "' should lie in a file beside the index, not in ", dump(value));
     if (!shards.contains(shard)) shards[shard] = read_shard(index.parent_path() / shard);
     const auto found = shards[shard].find(name);
     check(found != shards[shard].end(), file, ": tensor '", name, "' is not in ", shard);

@@ -57,8 +57,8 @@ void check_switches(const Json& hugging_face, const std::string& file) {
                              {"_remove_final_layer_norm", false},
                              {"qkv_bias", true}};
   for (const auto& [key, value] : fixed.items())
-    check(hugging_face.value(key, value) == value, file, ": ", key, ": expected ", value.dump(),
-          ", the only value that quench supports, got ", hugging_face.value(key, value).dump());
+    check(hugging_face.value(key, value) == value, file, ": ", key, ": expected ", dump(value),
+          ", the only value that quench supports, got ", dump(hugging_face.value(key, value)));
 }
 
 // The model that config.json names, with default sizes.
@@ -94,7 +94,7 @@ Json known_keys(const Json& hugging_face, const std::string& file) {
 
 Json read_config(const std::string& file) {
   try {
-    return Json::parse(read_file(file));
+    return parse_json(read_file(file));
   } catch (const Json::exception& error) {
     fail(file, ": not JSON: ", error.what());
   }
@@ -218,7 +218,7 @@ Pretrained load_pretrained(const std::string& model, bool allow_partial,
     if (!ours.unused.empty()) log_info("not used: " + listed(ours.unused));
     if (!json.contains("quench") && gate.at("type") != "none")
       log_info(concat(
-          "gates recognised by their parameters: ", gate.dump(),
+          "gates recognised by their parameters: ", dump(gate),
           "; what leaves no trace there (clipping, "
           "granularity, output_scale) is taken from `quench convert --set`, or the default"));
     load_tensors(pretrained, std::move(ours.tensors), allow_partial);
@@ -244,7 +244,7 @@ void save_pretrained(const fs::path& folder, const Pretrained& pretrained) {
   json["quench"] = ours;
   write_safetensors(folder / "model.safetensors", pretrained.model->parameters.named_values(),
                     {{"format", "pt"}});
-  write_file_atomically(folder / "config.json", json.dump(2) + "\n");
+  write_file_atomically(folder / "config.json", dump(json, 2) + "\n");
 }
 
 }  // namespace quench

@@ -1,6 +1,7 @@
 #include "ptq/ptq.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include "base/error.h"
 #include "base/progress.h"

@@ -119,7 +119,7 @@ void Sweep::cell(size_t row, int64_t seed) {
   const fs::path run = folder_ / concat(slug(entry.name), "-seed", seed);
   log_info(concat("== ", entry.name, ", seed ", seed, " (", run.string(), ")"));
   if (!train_if_needed(config(entry, seed), run)) return;
-  const Json full = Json::parse(read_file(run / "eval.json"));
+  const Json full = parse_json(read_file(run / "eval.json"));
   check_finite(full);
   RowResult& result = results_[row];
   result.full.push_back(metric(full));
@@ -139,7 +139,8 @@ void Sweep::quantize(size_t row, int64_t seed, const fs::path& run, const Json& 
       const fs::path file = run / "ptq" / concat(slug(setting.name), "-seed", ptq_seed, ".json");
       const RunConfig c =
           config(sweep_.rows[row], seed, joined(setting.set, {concat("ptq.seed=", ptq_seed)}));
-      Json done = fs::exists(file) ? Json::parse(read_file(file), nullptr, false) : Json();
+      Json done =
+          fs::exists(file) ? parse_json(read_file(file), /*allow_exceptions=*/false) : Json();
       if (!done.is_object() || done.value("settings", Json()) != config::write(c.ptq)) {
         if (!pretrained) {
           pretrained = load_pretrained(run.string());
@@ -156,7 +157,7 @@ void Sweep::quantize(size_t row, int64_t seed, const fs::path& run, const Json& 
         if (same_evaluation) options.full_precision = full;
         done =
             quantize_and_evaluate(*pretrained, open_ptq_data(c.ptq, c, tokenizer), c.ptq, options);
-        write_file_atomically(file, done.dump(2) + "\n");
+        write_file_atomically(file, dump(done, 2) + "\n");
       }
       results_[row].quantized[setting.name].push_back(metric(done.at("quantized")));
       write();
@@ -208,7 +209,7 @@ void Sweep::write() {
   const SweepOutcome now = outcome();
   write_file_atomically(folder_ / "table.txt", to_text(now.table));
   write_file_atomically(folder_ / "table.md", to_markdown(now.table));
-  write_file_atomically(folder_ / "sweep.json", now.json.dump(2) + "\n");
+  write_file_atomically(folder_ / "sweep.json", dump(now.json, 2) + "\n");
 }
 
 SweepOutcome Sweep::run() {

@@ -38,10 +38,10 @@ void check_same_architecture(const Pretrained& saved, const Pretrained& expected
   const Json was = saved.config->hugging_face(), is = expected.config->hugging_face();
   for (const auto& [key, value] : is.items())
     check(was.contains(key) && was.at(key) == value, "is of another model: ", key, " is ",
-          was.contains(key) ? was.at(key).dump() : "missing", ", the config says ", value.dump());
+          was.contains(key) ? dump(was.at(key)) : "missing", ", the config says ", dump(value));
   check(config::write(saved.attention) == config::write(expected.attention),
-        "was made with another attention: ", config::write(saved.attention).dump(),
-        ", the config says ", config::write(expected.attention).dump());
+        "was made with another attention: ", dump(config::write(saved.attention)),
+        ", the config says ", dump(config::write(expected.attention)));
 }
 
 // Copies what was saved into tensors of the same names.
@@ -71,7 +71,7 @@ void save_checkpoint(const fs::path& run, const Pretrained& pretrained, const To
   const Json json = {{"step", state.step},
                      {"loss_scale", state.loss_scale},
                      {"loss_scale_growth", state.loss_scale_growth}};
-  write_file_atomically(folder.path() / "state.json", json.dump(2) + "\n");
+  write_file_atomically(folder.path() / "state.json", dump(json, 2) + "\n");
   folder.commit();
   write_file_atomically(checkpoints / "latest", step_name(state.step) + "\n");
   delete_old(checkpoints, keep);
@@ -83,7 +83,7 @@ void load_checkpoint(const fs::path& run, Pretrained& pretrained, TrainingState&
     check_same_architecture(load_architecture(folder), pretrained);
     load_values(pretrained.model->parameters, read_safetensors(folder));
     fill(state.tensors, read_safetensors(folder / "training.safetensors"));
-    const Json json = Json::parse(read_file(folder / "state.json"));
+    const Json json = parse_json(read_file(folder / "state.json"));
     state.step = json.at("step").get<int64_t>();
     state.loss_scale = json.at("loss_scale").get<double>();
     state.loss_scale_growth = json.at("loss_scale_growth").get<int64_t>();

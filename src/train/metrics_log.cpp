@@ -13,7 +13,7 @@ MetricsLog::MetricsLog(const fs::path& run, int64_t first_step, bool tensorboard
   if (fs::exists(path_)) {
     std::istringstream lines(read_file(path_));
     for (std::string line; std::getline(lines, line);) {
-      const Json json = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+      const Json json = parse_json(line, /*allow_exceptions=*/false);
       if (json.is_object() && json.value("step", first_step + 1) <= first_step) kept += line + "\n";
     }
   }
@@ -26,7 +26,7 @@ MetricsLog::MetricsLog(const fs::path& run, int64_t first_step, bool tensorboard
 void MetricsLog::add(int64_t step, const std::string& group, const Json& values) {
   Json line = {{"step", step}};
   line.update(values);
-  file_ << line.dump() << std::endl;
+  file_ << dump(line) << std::endl;
   check(file_.good(), path_.string(), ": cannot be written");
   if (!tensorboard_) return;
   for (const auto& [key, value] : values.items())

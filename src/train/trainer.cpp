@@ -86,7 +86,7 @@ Run::Run(RunConfig config, fs::path folder, bool resume)
 void Run::announce() const {
   if (step() > 0) log_info(concat("resuming after step ", step()));
   log_info(concat(config_.model->type(), ", ", pretrained_.model->parameters.count(),
-                  " parameters, ", config::write(config_.attention).dump(), ", on ",
+                  " parameters, ", dump(config::write(config_.attention)), ", on ",
                   session_->device(), ", ", config_.precision));
 }
 
@@ -169,7 +169,7 @@ int Run::train() {
     return caught_signal();
   }
   const Json evaluation = evaluate_now("evaluate");
-  write_file_atomically(folder_ / "eval.json", evaluation.dump(2) + "\n");
+  write_file_atomically(folder_ / "eval.json", dump(evaluation, 2) + "\n");
   metrics.add(step(), "eval", summary(evaluation));
   check_finite(evaluation);
   return 0;

@@ -2,6 +2,7 @@
 // its Python peers beside it. Reads lines from stdin: `step` (a whole training step), `products`
 // (its matrix products alone), `memory`, `quit`; answers each with one line of JSON.
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <malloc.h>
 #include <sys/resource.h>
 
@@ -136,7 +137,7 @@ class Products {
 void serve(const Options& o) {
   RunConfig config;
   Json sections = {{"model", model_section(o)}, {"attention", attention_section(o)}};
-  config::read(config::parse(sections.dump(), {"bench", 1}), config);
+  config::read(config::parse(dump(sections), {"bench", 1}), config);
   const Batch batch = random_batch(o);
   Pretrained pretrained =
       build_model(config, {nullptr, nullptr, o.model == "vit" ? 0 : o.length, 0});
@@ -161,7 +162,7 @@ void serve(const Options& o) {
       getrusage(RUSAGE_SELF, &usage);
       answer = {{"peak_rss_mb", static_cast<double>(usage.ru_maxrss) / 1024}};
     }
-    std::cout << answer.dump() << std::endl;
+    std::cout << dump(answer) << std::endl;
   }
 }
 

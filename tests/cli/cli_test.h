@@ -94,7 +94,7 @@ class CliTest : public testing::Test {
     std::string name = folder_.read(run + "/checkpoints/latest");
     return run + "/checkpoints/" + name.substr(0, name.find('\n'));
   }
-  Json json(const std::string& name) const { return Json::parse(folder_.read(name)); }
+  Json json(const std::string& name) const { return parse_json(folder_.read(name)); }
 
   const std::string kModel =
       "model:\n"

@@ -42,7 +42,7 @@ TEST_F(CliConfig, HelpAndVersionGoToStdout) {
   EXPECT_NE(done({"--help"}).find("train"), std::string::npos);
   EXPECT_NE(done({"train", "--help"}).find("--resume"), std::string::npos);
   EXPECT_EQ(done({"--version"}).substr(0, 7), "quench ");
-  EXPECT_TRUE(Json::parse(done({"doctor", "--json"})).contains("libtorch"));
+  EXPECT_TRUE(parse_json(done({"doctor", "--json"})).contains("libtorch"));
 }
 
 TEST_F(CliConfig, AnUnknownKeyIsNamedWithItsPlaceAndItsNeighbour) {
@@ -117,7 +117,7 @@ TEST_F(CliConfig, ShowPrintsWhatCheckAcceptsAndShowRepeats) {
   EXPECT_EQ(done({"config", "check", "resolved.yaml"}), "resolved.yaml: valid\n");
   EXPECT_EQ(done({"config", "show", "resolved.yaml"}), shown);
 
-  const Json resolved = Json::parse(done({"config", "show", "resolved.yaml", "--json"}));
+  const Json resolved = parse_json(done({"config", "show", "resolved.yaml", "--json"}));
   EXPECT_EQ(resolved.at("model").at("hidden_size"), 32);
   EXPECT_EQ(resolved.at("model").at("intermediate_size"), 32);
   EXPECT_EQ(resolved.at("attention").at("softmax").at("alpha"), 4);
@@ -127,7 +127,7 @@ TEST_F(CliConfig, ShowPrintsWhatCheckAcceptsAndShowRepeats) {
 }
 
 TEST_F(CliConfig, SchemaIsJson) {
-  const Json schema = Json::parse(done({"config", "schema"}));
+  const Json schema = parse_json(done({"config", "schema"}));
   for (const char* section : {"model", "attention", "data", "tokenizer", "task", "optimizer",
                               "schedule", "train", "precision", "eval", "ptq", "output"})
     EXPECT_TRUE(schema.at("properties").contains(section)) << section;

@@ -35,7 +35,7 @@ class CliConvert : public CliTest {
 
   // A folder `theirs` without weights, and the random model that it describes.
   Pretrained make(const Json& config) {
-    folder_.write("theirs/config.json", config.dump());
+    folder_.write("theirs/config.json", dump(config));
     Pretrained model = load_architecture(folder_ / "theirs");
     model.model->parameters.initialize(3);
     return model;

@@ -1,4 +1,5 @@
 // What takes a MODEL: forward, eval, ptq.
+#include <ATen/ATen.h>
 #include <cmath>
 #include <set>
 
@@ -95,7 +96,7 @@ TEST_F(CliModel, ForwardRefusesInputsThatDoNotFit) {
 }
 
 TEST_F(CliModel, EvalMeasuresWhatTrainingMeasuredAtItsEnd) {
-  const Json result = Json::parse(done({"eval", "run", "--json"}));
+  const Json result = parse_json(done({"eval", "run", "--json"}));
   EXPECT_EQ(result, json("run/eval.json"));
   expect_evaluation(result, "perplexity");
   EXPECT_EQ(result.at("samples"), 6);
@@ -136,7 +137,7 @@ TEST_F(CliModel, PtqWritesItsResultIntoTheRun) {
   std::set<std::string> weights, activations;
   for (const Json& quantizer : result.at("quantizers")) {
     for (const char* key : {"name", "kind", "bits", "symmetric", "signed", "scale", "zero_point"})
-      EXPECT_TRUE(quantizer.contains(key)) << key << " " << quantizer.dump();
+      EXPECT_TRUE(quantizer.contains(key)) << key << " " << dump(quantizer);
     (quantizer.at("kind") == "weight" ? weights : activations)
         .insert(quantizer.at("name").get<std::string>());
   }
@@ -150,9 +151,9 @@ TEST_F(CliModel, PtqIsAFunctionOfItsSettings) {
   EXPECT_EQ(first, folder_.read("a.json"));
   EXPECT_EQ(done({"ptq", "run", "--json", "--output", "b.json", "--set", "ptq.weights.bits=4"}),
             first);
-  const Json other = Json::parse(
+  const Json other = parse_json(
       done({"ptq", "run", "--json", "--set", "ptq.weights.bits=4", "--set", "ptq.seed=1"}));
-  EXPECT_NE(other.at("quantized").at("loss"), Json::parse(first).at("quantized").at("loss"));
+  EXPECT_NE(other.at("quantized").at("loss"), parse_json(first).at("quantized").at("loss"));
   EXPECT_TRUE(exists("run/ptq/w4a8-seed1.json"));
 }
 
@@ -160,7 +161,7 @@ TEST_F(CliModel, PtqTakesAConfigAndRefusesOverridesOfNothing) {
   folder_.write("ptq.yaml",
                 "ptq: {overrides: [{match: 'layers.0.*', enabled: false}, {match: '*.ffn.output', "
                 "bits: 16}]}\n");
-  const Json result = Json::parse(done({"ptq", "run", "--config", "ptq.yaml", "--json"}));
+  const Json result = parse_json(done({"ptq", "run", "--config", "ptq.yaml", "--json"}));
   int wide = 0;
   for (const Json& quantizer : result.at("quantizers")) {
     const std::string name = quantizer.at("name");
@@ -208,7 +209,7 @@ TEST_F(CliTest, OptAndVitGoTheSameWay) {
                      {"labels", labels}});
   for (const auto& [name, metric] : {std::pair{"opt", "perplexity"}, {"vit", "accuracy"}}) {
     done({"train", concat(name, ".yaml"), "--output", name});
-    const Json result = Json::parse(done({"ptq", name, "--json"}));
+    const Json result = parse_json(done({"ptq", name, "--json"}));
     EXPECT_EQ(result.at("full_precision"), json(concat(name, "/eval.json")));
     EXPECT_TRUE(result.at("quantized").contains(metric)) << name;
     EXPECT_GT(result.at("quantized").at("outliers").at("max_inf_norm").get<double>(), 0) << name;

@@ -69,7 +69,7 @@ TEST_F(CliSweep, FillsATableAndDoesNothingTwice) {
   EXPECT_EQ(again.out, table);
   EXPECT_NE(again.err.find("trained before"), std::string::npos) << again.err;
   EXPECT_EQ(files(), before);
-  EXPECT_EQ(Json::parse(done({"sweep", "sweep.yaml", "--output", "out", "--json"})), result);
+  EXPECT_EQ(parse_json(done({"sweep", "sweep.yaml", "--output", "out", "--json"})), result);
 }
 
 TEST_F(CliSweep, OtherPtqSettingsAreDoneAgainAndOtherRunsRefused) {

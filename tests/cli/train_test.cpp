@@ -1,4 +1,5 @@
 // quench train: runs, signals, resuming.
+#include <ATen/ATen.h>
 #include <cmath>
 
 #include "tests/cli/cli_test.h"
@@ -16,7 +17,7 @@ class CliTrain : public CliTest {
     std::vector<std::pair<int64_t, double>> result;
     std::istringstream lines(folder_.read(run + "/metrics.jsonl"));
     for (std::string line; std::getline(lines, line);) {
-      const Json json = Json::parse(line);
+      const Json json = parse_json(line);
       if (json.contains("loss")) result.emplace_back(json.at("step"), json.at("loss"));
     }
     return result;

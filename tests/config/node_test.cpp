@@ -126,7 +126,7 @@ TEST(Parse, QuotesMakeStrings) {
 
 TEST(Parse, KeepsTheOrderOfKeysAndTheirLines) {
   const Node root = parse("# comment\nz: 1\na:\n  y: [1,\n    2]\n  b: {c: x}\n", {"a.yaml", 1});
-  EXPECT_EQ(value_of(root).dump(), R"({"z":1,"a":{"y":[1,2],"b":{"c":"x"}}})");
+  EXPECT_EQ(dump(value_of(root)), R"({"z":1,"a":{"y":[1,2],"b":{"c":"x"}}})");
   EXPECT_EQ(at(root, "z").place.to_string(), "a.yaml:2");
   EXPECT_EQ(at(root, "a").place.to_string(), "a.yaml:3");
   EXPECT_EQ(at(root, "a.y").place.to_string(), "a.yaml:4");
@@ -225,7 +225,7 @@ TEST(Set, OverlaysOneValue) {
   set(root, "output.path=runs/a=b");
   set(root, "ptq={weights: {bits: 4}}");
   set(root, "note=");
-  EXPECT_EQ(value_of(root).dump(),
+  EXPECT_EQ(dump(value_of(root)),
             R"({"model":{"hidden_size":128,"heads":4},"output":{"path":"runs/a=b"},)"
             R"("ptq":{"weights":{"bits":4}},"note":null})");
   EXPECT_EQ(at(root, "model.hidden_size").place.to_string(), "--set model.hidden_size");
@@ -239,7 +239,7 @@ TEST(Set, ReachesIntoListsByIndex) {
   set(root, "ptq.overrides.0={match: y}");
   set(root, "ptq.sizes.1=3");
   EXPECT_EQ(
-      value_of(root).dump(),
+      dump(value_of(root)),
       R"({"ptq":{"overrides":[{"bits":8,"match":"y"},{"bits":4,"match":"x"}],"sizes":[1,3]}})");
   EXPECT_EQ(set_error(root, "ptq.sizes.2=3"),
             "--set ptq.sizes.2: expected an index below 2 into the list, got '2'");
@@ -281,7 +281,7 @@ TEST(ToYaml, IsReadBackIdentically) {
                    "0x10", "layers.3.*", "runs/a-b_c.d", "\x01",  " x ",       ".5"}},
       {"on", {{"a b", 1}}}};
   EXPECT_EQ(value_of(parse(to_yaml(json), {"a.yaml", 1})), json) << to_yaml(json);
-  EXPECT_EQ(value_of(parse(to_yaml(json), {"a.yaml", 1})).dump(), json.dump());
+  EXPECT_EQ(dump(value_of(parse(to_yaml(json), {"a.yaml", 1}))), dump(json));
 }
 
 TEST(ToYaml, ReadsLikeAConfig) {

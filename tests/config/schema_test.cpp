@@ -29,7 +29,7 @@ TEST(Schema, SectionsAreClosedObjectsWithTypesAndRanges) {
   const auto expect = [&](const char* key, const char* json) {
     Json property = model["properties"][key];
     EXPECT_EQ(property.erase("description"), 1u) << key;
-    EXPECT_EQ(property.dump(), json);
+    EXPECT_EQ(dump(property), json);
   };
   expect("hidden_size", R"({"type":"integer","minimum":1,"default":768})");
   expect("dropout", R"({"type":"number","minimum":0,"maximum":0.5,"default":0.1})");
@@ -91,7 +91,7 @@ void describe(Fields& f, OwnDefaults& c) {
 TEST(Schema, ShowsTheDefaultsOfTheStruct) {
   const Json properties = schema<OwnDefaults>()["properties"];
   EXPECT_EQ(properties["softmax"]["oneOf"][1]["properties"]["gamma"]["default"], -0.5);
-  EXPECT_EQ(properties["overrides"]["default"].dump(), R"([{"match":"x","bits":4}])");
+  EXPECT_EQ(dump(properties["overrides"]["default"]), R"([{"match":"x","bits":4}])");
   EXPECT_EQ(properties["overrides"]["items"]["properties"]["match"]["default"], "*");
 }
 

@@ -60,9 +60,9 @@ TEST(Steps, AreNotKnownInEpochsBeforeTheDataAre) {
 
 TEST(Steps, AreWrittenAsTheyWereGiven) {
   const Json written = write(read_text("{warmup: 20 epochs, length: 1 epoch}"));
-  EXPECT_EQ(written.dump(), R"({"warmup":"20 epochs","length":"1 epoch"})");
-  EXPECT_EQ(write(read_text(written.dump())), written);
-  EXPECT_EQ(write(Schedule()).dump(), R"({"warmup":10,"length":null})");
+  EXPECT_EQ(dump(written), R"({"warmup":"20 epochs","length":"1 epoch"})");
+  EXPECT_EQ(write(read_text(dump(written))), written);
+  EXPECT_EQ(dump(write(Schedule())), R"({"warmup":10,"length":null})");
 }
 
 TEST(Steps, AnythingElseIsNamed) {

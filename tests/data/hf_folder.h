@@ -11,6 +11,7 @@
 
 #include "base/json.h"
 #include "data/tokenizer.h"
+#include "io/atomic_file.h"
 
 namespace quench {
 
@@ -40,8 +41,7 @@ inline std::filesystem::path golden_tokenizers() {
 
 // What Hugging Face's tokenizer `name` made of each of the texts.
 inline void expect_golden_ids(const Tokenizer& tokenizer, const std::string& name) {
-  std::ifstream in(golden_tokenizers() / "samples.json");
-  const Json samples = Json::parse(in);
+  const Json samples = parse_json(read_file(golden_tokenizers() / "samples.json"));
   for (size_t i = 0; i < samples["texts"].size(); ++i) {
     const auto text = samples["texts"][i].get<std::string>();
     EXPECT_EQ(tokenizer.encode(text), samples["ids"][name][i].get<std::vector<int32_t>>()) << text;

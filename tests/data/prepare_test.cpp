@@ -245,11 +245,11 @@ TEST_F(TokenSetFiles, NeverHandsOutAnIdBeyondTheVocabulary) {
 
 TEST_F(TokenSetFiles, RefusesAForeignOrInconsistentIndex) {
   prepared();
-  const Json good = Json::parse(scratch_.read("set/index.json"));
+  const Json good = parse_json(scratch_.read("set/index.json"));
   const auto error_with = [&](const char* key, const Json& value) {
     Json json = good;
     json[key] = value;
-    scratch_.write("set/index.json", json.dump());
+    scratch_.write("set/index.json", dump(json));
     return error_of([&] { TokenSet::open(folder()); });
   };
   EXPECT_EQ(error_with("documents", 3), "");

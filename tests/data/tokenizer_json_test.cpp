@@ -97,13 +97,13 @@ Json golden_opt(bool pairs) {
     if (line.starts_with("#version")) continue;
     merges.push_back(pairs ? Json{line.substr(0, space), line.substr(space + 1)} : Json(line));
   }
-  return byte_bpe(Json::parse(golden_file("opt/vocab.json")), merges,
+  return byte_bpe(parse_json(golden_file("opt/vocab.json")), merges,
                   enclosed({special("</s>")}, {}));
 }
 
 std::unique_ptr<Tokenizer> load(const Json& json, const std::string& config = "{}") {
   const Scratch scratch;
-  scratch.write("tokenizer.json", json.dump());
+  scratch.write("tokenizer.json", dump(json));
   scratch.write("tokenizer_config.json", config);
   return load_tokenizer(scratch / "");
 }
@@ -189,7 +189,7 @@ TEST(TokenizerJson, SavedFilesMakeTheSameTokenizer) {
     const auto tokenizer = load(json);
     tokenizer->save(scratch / "");
     EXPECT_EQ(load_tokenizer(scratch / "")->hash(), tokenizer->hash());
-    EXPECT_EQ(Json::parse(scratch.read("tokenizer.json")), json);
+    EXPECT_EQ(parse_json(scratch.read("tokenizer.json")), json);
   }
 }
 
@@ -259,7 +259,7 @@ class SentencePieceJson : public testing::TestWithParam<const char*> {
         },
         {.model_type = GetParam(), .vocab_size = 200});
     tokenizer_->save(scratch_ / "");
-    json_ = Json::parse(scratch_.read("tokenizer.json"));
+    json_ = parse_json(scratch_.read("tokenizer.json"));
   }
 
   Scratch scratch_;
@@ -292,11 +292,11 @@ TEST_P(SentencePieceJson, HoldsTheWholeModel) {
   EXPECT_EQ(json_["pre_tokenizer"]["type"], "Metaspace");
   EXPECT_EQ(json_["decoder"]["type"], "Metaspace");
   EXPECT_EQ(json_["added_tokens"].size(), 5u);
-  EXPECT_EQ(json_["post_processor"]["single"].dump(),
+  EXPECT_EQ(dump(json_["post_processor"]["single"]),
             R"([{"SpecialToken":{"id":"[CLS]","type_id":0}},{"Sequence":{"id":"A","type_id":0}},)"
             R"({"SpecialToken":{"id":"[SEP]","type_id":0}}])");
   EXPECT_EQ(json_["post_processor"]["special_tokens"]["[SEP]"]["ids"], Json({3}));
-  const Json config = Json::parse(scratch_.read("tokenizer_config.json"));
+  const Json config = parse_json(scratch_.read("tokenizer_config.json"));
   EXPECT_EQ(config["tokenizer_class"], "PreTrainedTokenizerFast");
   EXPECT_EQ(config["mask_token"], "[MASK]");
   EXPECT_EQ(config["eos_token"], "[SEP]");
@@ -310,7 +310,7 @@ TEST_P(SentencePieceJson, AloneMakesTheSameTokenizer) {
         const std::string text = merge;
         merge = {text.substr(0, text.find(' ')), text.substr(text.find(' ') + 1)};
       }
-      scratch_.write("tokenizer.json", json_.dump());
+      scratch_.write("tokenizer.json", dump(json_));
     }
     const auto loaded = load_tokenizer(scratch_ / "");
     EXPECT_EQ(loaded->special().structural(), tokenizer_->special().structural());
@@ -343,7 +343,7 @@ TEST_P(SentencePieceJson, ErrorNamesThePartThatIsNotOurs) {
   for (const auto& [edit, message] : edits) {
     Json edited = json_;
     edit(edited);
-    scratch_.write("tokenizer.json", edited.dump());
+    scratch_.write("tokenizer.json", dump(edited));
     const std::string error = error_of([&] { load_tokenizer(scratch_ / ""); });
     EXPECT_NE(error.find("tokenizer.json"), error.npos) << error;
     EXPECT_NE(error.find(message), error.npos) << message << " in: " << error;
@@ -362,7 +362,7 @@ TEST(SentencePieceJsonScores, SumExactly) {
       },
       {.vocab_size = 150})
       ->save(scratch / "");
-  const Json json = Json::parse(scratch.read("tokenizer.json"));
+  const Json json = parse_json(scratch.read("tokenizer.json"));
   for (const Json& piece : json["model"]["vocab"]) {
     const double steps = piece[1].get<double>() * 256;
     EXPECT_EQ(steps, std::round(steps)) << piece;

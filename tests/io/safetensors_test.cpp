@@ -1,5 +1,6 @@
 #include "io/safetensors.h"
 
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include <fstream>

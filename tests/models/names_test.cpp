@@ -137,7 +137,7 @@ class Checkpoint {
   explicit Checkpoint(Json config) : config_(std::move(config)) { write_config(config_); }
 
   void write_config(const Json& config) const {
-    write_file_atomically(folder_.path() / "config.json", config.dump());
+    write_file_atomically(folder_.path() / "config.json", dump(config));
   }
   // A fresh model's own tensors.
   Tensors tensors() const {

@@ -13,7 +13,7 @@ namespace fs = std::filesystem;
 
 class PretrainedFolder : public TemporaryFolder {
  protected:
-  Json config() const { return Json::parse(read_file(folder_ / "config.json")); }
+  Json config() const { return parse_json(read_file(folder_ / "config.json")); }
   // What loading says once `config` is the config.json of a saved tiny BERT, behind the file's
   // name.
   std::string complaint(const std::string& config) const {
@@ -28,7 +28,7 @@ class PretrainedFolder : public TemporaryFolder {
     Json changed = config();
     value.is_null() ? static_cast<void>(changed.erase(key))
                     : static_cast<void>(changed[key] = value);
-    return complaint(changed.dump());
+    return complaint(dump(changed));
   }
 };
 
@@ -72,7 +72,7 @@ TEST_F(PretrainedFolder, AVanillaHuggingFaceFolderLoads) {
   vanilla.erase("quench");
   vanilla["transformers_version"] = "4.31.0";
   vanilla["position_embedding_type"] = "absolute";
-  write_file_atomically(folder_ / "config.json", vanilla.dump());
+  write_file_atomically(folder_ / "config.json", dump(vanilla));
   const Pretrained loaded = load_pretrained(folder_.string());
   EXPECT_EQ(loaded.attention.softmax->type(), "softmax");
   EXPECT_EQ(loaded.max_seq_length, 8) << "the positions";

@@ -1,6 +1,7 @@
 // Whole quantized validations of the paper's code: every scale, every metric; and op by op on its
 // stored inputs.
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 #include <cmath>

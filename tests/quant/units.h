@@ -6,11 +6,11 @@
 
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <string>
 
 #include "base/json.h"
+#include "io/atomic_file.h"
 #include "io/safetensors.h"
 
 namespace quench {
@@ -21,8 +21,8 @@ struct Units {
 };
 
 inline Units read_units(const std::filesystem::path& folder) {
-  std::ifstream file(folder / "units.json");
-  return {Json::parse(file), read_safetensors(folder / "units.safetensors")};
+  return {parse_json(read_file(folder / "units.json")),
+          read_safetensors(folder / "units.safetensors")};
 }
 
 inline std::filesystem::path committed_units_folder() {

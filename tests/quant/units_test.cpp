@@ -64,7 +64,7 @@ void expect_reproduced(const Json& unit, const Units& units) {
 
 void expect_all_reproduced(const Units& units) {
   for (const Json& unit : units.json.at("quantizers")) {
-    SCOPED_TRACE(unit.dump().substr(0, 300));
+    SCOPED_TRACE(dump(unit).substr(0, 300));
     expect_reproduced(unit, units);
   }
 }

@@ -1,8 +1,6 @@
 // The weight scales of the reference's whole PTQ runs, from the models' own weights: exact.
 #include <gtest/gtest.h>
 
-#include <fstream>
-
 #include "quant/quantizer.h"
 #include "tests/quant/units.h"
 
@@ -45,8 +43,7 @@ TEST(WeightQuantizers, HaveTheScalesOfTheReferenceRuns) {
   for (const auto& file : std::filesystem::directory_iterator(folder / "quant")) {
     if (file.path().extension() != ".json") continue;
     SCOPED_TRACE(file.path());
-    std::ifstream stream(file.path());
-    const Json run = Json::parse(stream);
+    const Json run = parse_json(read_file(file.path()));
     const std::string family = run.at("family");
     const auto weights = read_safetensors(folder / "calm" / (family + "_weights.safetensors"));
     const auto outputs =

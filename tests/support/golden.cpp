@@ -33,7 +33,7 @@ std::vector<std::string> golden_cases(const std::string& folder) {
   return cases;
 }
 
-Json read_json(const fs::path& path) { return Json::parse(read_file(path)); }
+Json read_json(const fs::path& path) { return parse_json(read_file(path)); }
 
 Json attention_section(const Json& flags) {
   Json softmax = {{"type", "softmax"}};
@@ -73,7 +73,7 @@ Pretrained make_model(const Json& hugging_face, const Json& attention, int64_t m
   const TemporaryDirectory folder;
   Json config = hugging_face;
   config["quench"] = {{"attention", attention}, {"max_seq_length", max_seq_length}};
-  write_file_atomically(folder.path() / "config.json", config.dump());
+  write_file_atomically(folder.path() / "config.json", dump(config));
   write_safetensors(folder.path() / "model.safetensors", {weights.begin(), weights.end()});
   return load_pretrained(folder.path().string());
 }

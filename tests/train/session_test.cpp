@@ -1,5 +1,6 @@
 // The arithmetic of one optimizer step.
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <cmath>
 

@@ -1,0 +1,13 @@
+#include "base/json.h"
+
+namespace quench {
+
+Json parse_json(std::string_view text, bool allow_exceptions) {
+  return Json::parse(text, nullptr, allow_exceptions);
+}
+
+std::string dump(const Json& json, int indent) { return json.dump(indent); }
+
+std::string dump(const nlohmann::json& json) { return json.dump(); }
+
+}  // namespace quench
