@@ -41,7 +41,7 @@ function(quench_add_sentencepiece)
     "${QUENCH_SENTENCEPIECE_SOURCE}/sentencepiece/third_party/protobuf-lite")
   target_link_libraries(quench_sentencepiece INTERFACE sentencepiece_train-static sentencepiece-static)
   target_link_options(quench_sentencepiece INTERFACE
-    "$<$<PLATFORM_ID:Linux>:LINKER:--exclude-libs,libsentencepiece.a:libsentencepiece_train.a>")
+    "$<$<PLATFORM_ID:Linux>:LINKER:--exclude-libs=libsentencepiece.a,--exclude-libs=libsentencepiece_train.a>")
   add_library(sentencepiece::static ALIAS quench_sentencepiece)
 endfunction()
 quench_add_sentencepiece()
