@@ -138,27 +138,6 @@ std::vector<FileSplit> split(const TextData& data) {
   return splits;
 }
 
-// Hands out the lines of one file after the other.
-class LineReader {
- public:
-  LineReader(std::vector<TextFile> files, InvalidUtf8 invalid)
-      : files_(std::move(files)), invalid_(invalid) {}
-  bool operator()(std::string& line) {
-    while (true) {
-      if (reader_ && reader_->next(line)) return true;
-      if (next_ == files_.size()) return false;
-      reader_ =
-          std::make_shared<DocumentReader>(files_[next_++].path, DocumentUnit::kLine, invalid_);
-    }
-  }
-
- private:
-  std::vector<TextFile> files_;
-  InvalidUtf8 invalid_;
-  size_t next_ = 0;
-  std::shared_ptr<DocumentReader> reader_;
-};
-
 std::shared_ptr<const Tokenizer> find_or_train_tokenizer(const std::vector<FileSplit>& splits,
                                                          InvalidUtf8 invalid,
                                                          const TokenizerConfig& config,
@@ -178,8 +157,9 @@ std::shared_ptr<const Tokenizer> find_or_train_tokenizer(const std::vector<FileS
   options.vocab_size = config.vocab_size;
   options.character_coverage = config.character_coverage;
   options.input_sentence_size = config.training_lines;
+  CorpusReader reader(corpus.files, DocumentUnit::kLine, invalid);
   std::shared_ptr<const Tokenizer> tokenizer =
-      train_sentencepiece(LineReader(corpus.files, invalid), options);
+      train_sentencepiece([&](std::string& line) { return reader.next(line); }, options);
   AtomicFolder made(folder);
   tokenizer->save(made.path().string());
   made.commit();

@@ -44,6 +44,10 @@ ModelArgument open_model(const std::string& model);
 RunConfig config_of(const ModelArgument& model, const std::string& overlay,
                     const std::vector<std::string>& assignments);
 
+// Adds --set, which takes one value each time.
+void add_assignments(CLI::App& command, std::vector<std::string>& assignments,
+                     const std::string& help = "KEY=VALUE: overrides a config value; repeatable");
+
 // Writes `content` to stdout ("" or "-") or to a file.
 void write_output(const std::string& path, const std::string& content);
 

@@ -74,11 +74,9 @@ void add_convert(CLI::App& app) {
                    "folder with config.json and model.safetensors or pytorch_model.bin")
       ->required();
   command->add_option("--output", options->output, "folder to write")->required();
-  command
-      ->add_option("--set", options->assignments,
-                   "KEY=VALUE: what the checkpoint does not say, as "
-                   "attention.softmax.type=clipped; repeatable")
-      ->allow_extra_args(false);
+  add_assignments(*command, options->assignments,
+                  "KEY=VALUE: what the checkpoint does not say, as "
+                  "attention.softmax.type=clipped; repeatable");
   command
       ->add_option(
           "--max-seq-length", options->max_seq_length,

@@ -48,9 +48,7 @@ void add_data(CLI::App& app) {
   command->require_subcommand(1);
   const auto with_config = [options](CLI::App* sub) {
     sub->add_option("CONFIG", options->config, "config file or run folder")->required();
-    sub->add_option("--set", options->assignments,
-                    "KEY=VALUE: overrides a config value; repeatable")
-        ->allow_extra_args(false);
+    add_assignments(*sub, options->assignments);
     return sub;
   };
   with_config(command->add_subcommand("prepare", "tokenize and cache the data of a config"))

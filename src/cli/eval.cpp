@@ -61,9 +61,7 @@ void add_eval(CLI::App& app) {
                       "safetensors file, or a config whose data section is used");
   command->add_option("--batch-size", options->batch_size, "samples a batch")
       ->check(CLI::PositiveNumber);
-  command
-      ->add_option("--set", options->assignments, "KEY=VALUE: overrides a config value; repeatable")
-      ->allow_extra_args(false);
+  add_assignments(*command, options->assignments);
   command->add_option("--output", options->output,
                       "write the JSON result here; default: a summary on stdout");
   command->add_flag("--json", options->json, "print the JSON result");

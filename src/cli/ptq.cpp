@@ -50,9 +50,7 @@ void add_ptq(CLI::App& app) {
       app.add_subcommand("ptq", "quantize a model after training and measure what is lost");
   command->add_option("MODEL", options->model, "checkpoint folder or run folder")->required();
   command->add_option("--config", options->config, "file whose sections overlay the run's config");
-  command
-      ->add_option("--set", options->assignments, "KEY=VALUE, e.g. ptq.weights.bits=6; repeatable")
-      ->allow_extra_args(false);
+  add_assignments(*command, options->assignments, "KEY=VALUE, e.g. ptq.weights.bits=6; repeatable");
   command->add_option("--output", options->output,
                       "the JSON result; default: <run>/ptq/<name of --config, or "
                       "bits>-seed<seed>.json, or stdout where "

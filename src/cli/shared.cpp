@@ -36,6 +36,11 @@ RunConfig config_of(const ModelArgument& model, const std::string& overlay,
   return config;
 }
 
+void add_assignments(CLI::App& command, std::vector<std::string>& assignments,
+                     const std::string& help) {
+  command.add_option("--set", assignments, help)->allow_extra_args(false);
+}
+
 void write_output(const std::string& path, const std::string& content) {
   if (path.empty() || path == "-") {
     std::cout << content << std::flush;

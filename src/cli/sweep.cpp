@@ -15,10 +15,8 @@ void add_sweep(CLI::App& app) {
   CLI::App* command =
       app.add_subcommand("sweep", "a grid of trainings and quantizations, and its table");
   command->add_option("CONFIG", options->config, "sweep file")->required();
-  command
-      ->add_option("--set", options->assignments,
-                   "KEY=VALUE: overrides a value of every run; repeatable")
-      ->allow_extra_args(false);
+  add_assignments(*command, options->assignments,
+                  "KEY=VALUE: overrides a value of every run; repeatable");
   command->add_option("--output", options->output,
                       "folder; default: runs/<name of the sweep file>");
   command->add_flag("--json", options->json, "print the result as JSON");

@@ -28,17 +28,9 @@ std::string read_input(const std::string& path) {
 void train_tokenizer(const Options& options) {
   const std::vector<TextFile> files = expand_files(options.files);
   const Corpus corpus = scan(files, InvalidUtf8::kError);
-  size_t next = 0;
-  std::optional<DocumentReader> reader;
-  const auto tokenizer = train_sentencepiece(
-      [&](std::string& line) {
-        while (!reader || !reader->next(line)) {
-          if (next == corpus.files.size()) return false;
-          reader.emplace(corpus.files[next++].path, DocumentUnit::kLine, InvalidUtf8::kError);
-        }
-        return true;
-      },
-      options.sentencepiece);
+  CorpusReader reader(corpus.files, DocumentUnit::kLine, InvalidUtf8::kError);
+  const auto tokenizer = train_sentencepiece([&](std::string& line) { return reader.next(line); },
+                                             options.sentencepiece);
   AtomicFolder folder(options.output);
   tokenizer->save(folder.path().string());
   folder.commit();

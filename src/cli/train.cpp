@@ -16,9 +16,7 @@ void add_train(CLI::App& app) {
   CLI::App* command = app.add_subcommand("train", "pretrain a model");
   command->add_option("CONFIG", options->config, "config file, or a run folder to continue")
       ->required();
-  command
-      ->add_option("--set", options->assignments, "KEY=VALUE: overrides a config value; repeatable")
-      ->allow_extra_args(false);
+  add_assignments(*command, options->assignments);
   command->add_option("--output", options->output,
                       "run folder; default: runs/<name of the config file>");
   command->add_flag("--resume", options->resume,

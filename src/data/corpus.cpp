@@ -246,6 +246,14 @@ bool DocumentReader::next(std::string& document) {
   return !is_blank(document);
 }
 
+bool CorpusReader::next(std::string& document) {
+  while (!reader_ || !reader_->next(document)) {
+    if (next_ == files_.size()) return false;
+    reader_.emplace(files_[next_++].path, unit_, invalid_);
+  }
+  return true;
+}
+
 FileSplit split_files(const std::vector<TextFile>& files, double validation_share, uint64_t seed) {
   check(validation_share >= 0 && validation_share < 1, "validation_share is ", validation_share,
         "; expected a number from 0 up to, but not including, 1.");

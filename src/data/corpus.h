@@ -5,8 +5,10 @@
 #include <cstdint>
 #include <fstream>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace quench {
@@ -63,6 +65,21 @@ class DocumentReader {
   std::ifstream in_;
   int64_t line_number_ = 0;
   int64_t offset_ = 0;
+};
+
+// The documents of one file after the other.
+class CorpusReader {
+ public:
+  CorpusReader(std::vector<TextFile> files, DocumentUnit unit, InvalidUtf8 invalid)
+      : files_(std::move(files)), unit_(unit), invalid_(invalid) {}
+  bool next(std::string& document);
+
+ private:
+  std::vector<TextFile> files_;
+  DocumentUnit unit_;
+  InvalidUtf8 invalid_;
+  size_t next_ = 0;
+  std::optional<DocumentReader> reader_;
 };
 
 struct FileSplit {

@@ -99,36 +99,15 @@ struct Block {
 };
 constexpr int64_t kBlockBytes = 256 << 10;
 
-// Reads the corpus block by block.
-class BlockReader {
- public:
-  BlockReader(const Corpus& corpus, const PrepareOptions& options)
-      : corpus_(corpus), options_(options) {}
-
-  bool next(Block& block) {
-    std::string document;
-    while (block.bytes < kBlockBytes && next_document(document)) {
-      block.bytes += static_cast<int64_t>(document.size()) + 1;
-      block.documents.push_back(std::move(document));
-    }
-    return !block.documents.empty();
+// False at the corpus's end.
+bool read_block(CorpusReader& reader, Block& block) {
+  std::string document;
+  while (block.bytes < kBlockBytes && reader.next(document)) {
+    block.bytes += static_cast<int64_t>(document.size()) + 1;
+    block.documents.push_back(std::move(document));
   }
-
- private:
-  bool next_document(std::string& document) {
-    while (!reader_ || !reader_->next(document)) {
-      if (file_ == corpus_.files.size()) return false;
-      reader_ = std::make_unique<DocumentReader>(corpus_.files[file_++].path, options_.document,
-                                                 options_.invalid_utf8);
-    }
-    return true;
-  }
-
-  const Corpus& corpus_;
-  const PrepareOptions& options_;
-  size_t file_ = 0;
-  std::unique_ptr<DocumentReader> reader_;
-};
+  return !block.documents.empty();
+}
 
 void tokenize(std::vector<Block>& blocks, const Tokenizer& tokenizer, int threads) {
   std::atomic<size_t> next = 0;
@@ -156,11 +135,11 @@ int64_t write_shards(const Corpus& corpus, const Tokenizer& tokenizer,
   const int processors = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   const int threads = options.threads > 0 ? options.threads : processors;
   ShardWriter writer(folder, index, options.max_shard_bytes);
-  BlockReader reader(corpus, options);
+  CorpusReader reader(corpus.files, options.document, options.invalid_utf8);
   int64_t done = 0;
   for (;;) {
     std::vector<Block> blocks;
-    for (Block block; static_cast<int>(blocks.size()) < 8 * threads && reader.next(block);
+    for (Block block; static_cast<int>(blocks.size()) < 8 * threads && read_block(reader, block);
          block = {}) {
       blocks.push_back(std::move(block));
     }
