@@ -63,7 +63,7 @@ class Contender:
     def read(self):
         line = self.process.stdout.readline()
         if not line:
-            sys.exit(f"{self.name} ended with status {self.process.wait()}; what it said stands above")
+            sys.exit(f"{self.label} ended with status {self.process.wait()}; what it said stands above")
         return line.strip()
 
     def ask(self, question):
@@ -91,7 +91,7 @@ def compete(entries, arguments):
     for contender in contenders:
         ready = contender.read()
         if ready != "ready":
-            sys.exit(f"{contender.name}: expected 'ready', got '{ready}'")
+            sys.exit(f"{contender.label}: expected 'ready', got '{ready}'")
     for _ in range(arguments.warmup):
         for contender in contenders:
             contender.ask("step")

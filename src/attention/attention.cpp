@@ -55,8 +55,7 @@ at::Tensor Attention::operator()(const at::Tensor& x, const AttentionMask& mask,
 }
 
 // [B, T, 3 D]. With a listener, query, key and value are three products, as in the reference:
-// quantized runs follow the last bits, and a product three times as wide may be summed in another
-// order.
+// a product three times as wide may be summed in another order.
 at::Tensor Attention::project(const at::Tensor& x, const Taps& taps) const {
   if (!taps.listening()) return qkv_(x, taps);
   std::vector<at::Tensor> projected;

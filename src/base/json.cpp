@@ -8,6 +8,6 @@ Json parse_json(std::string_view text, bool allow_exceptions) {
 
 std::string dump(const Json& json, int indent) { return json.dump(indent); }
 
-std::string dump(const nlohmann::json& json) { return json.dump(); }
+std::string dump(const nlohmann::json& json, int indent) { return json.dump(indent); }
 
 }  // namespace quench

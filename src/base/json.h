@@ -13,6 +13,6 @@ using Json = nlohmann::ordered_json;
 // compile. Throw its exceptions; parse_json returns a discarded value where these are not allowed.
 Json parse_json(std::string_view text, bool allow_exceptions = true);
 std::string dump(const Json& json, int indent = -1);
-std::string dump(const nlohmann::json& json);
+std::string dump(const nlohmann::json& json, int indent = -1);
 
 }  // namespace quench

@@ -57,6 +57,8 @@ class DataConfig {
   virtual void validate() const = 0;
   // Throws UsageError when training cannot take batches of this size.
   virtual void check_batch_size(int64_t /*batch_size*/) const {}
+  // Tokens of its sequences; 0: not sequences, or not known before it is opened.
+  virtual int64_t sequence_length() const { return 0; }
   // Prepares what is not prepared yet (tokenizer, token shards), shows progress, and opens one
   // subset.
   virtual OpenedData open(Subset subset, const DataContext& context) const = 0;
@@ -88,6 +90,7 @@ class TextData : public DataConfig {
   std::string type() const override { return "text"; }
   void describe(config::Fields& fields) override;
   void validate() const override;
+  int64_t sequence_length() const override { return max_seq_length; }
   OpenedData open(Subset subset, const DataContext& context) const override;
 };
 

@@ -103,9 +103,9 @@ void TensorsData::describe(config::Fields& f) {
 }
 
 void TensorsData::validate() const {
-  for (const std::string& path : {train, validation})
+  for (const auto& [key, path] : {std::pair{"train", train}, {"validation", validation}})
     if (!path.empty() && !std::filesystem::exists(expand_variables(path)))
-      throw UsageError(concat("data: file '", path, "' does not exist"));
+      throw UsageError(concat("data.", key, ": file '", path, "' does not exist"));
 }
 
 OpenedData TensorsData::open(Subset subset, const DataContext&) const {

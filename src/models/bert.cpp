@@ -8,6 +8,8 @@
 namespace quench {
 namespace {
 
+constexpr int64_t kRowBlock = 16;
+
 LayerNames layer_names(int64_t layer, const BertConfig& c) {
   const std::string at = concat("bert.encoder.layer.", layer, ".");
   const Init normal = Init::normal(c.initializer_range), zero = Init::constant(0);
@@ -114,12 +116,17 @@ ModelOutput Bert::forward(const Batch& batch, ForwardContext& context, Want want
   }
   // The last layer and the logits only where there is a label: 15 % of the positions.
   const at::Tensor labels = batch.labels.flatten();
-  const at::Tensor where = batch.label_positions.defined() ? batch.label_positions
-                                                           : (labels != -100).nonzero().squeeze(1);
+  at::Tensor where = batch.label_positions.defined() ? batch.label_positions
+                                                     : (labels != -100).nonzero().squeeze(1);
+  // Filled up to a few sizes that recur: libraries compile their products for each, and keep them.
+  const int64_t count = where.size(0);
+  where = at::constant_pad_nd(where, {0, (kRowBlock - count % kRowBlock) % kRowBlock});
+  at::Tensor targets = labels.index_select(0, where);
+  targets.slice(0, count).fill_(-100);
   output.loss =
       linear_cross_entropy(transform(encode(where), taps),
                            taps.weight("cls.predictions.decoder.weight", words_.weight->value),
-                           decoder_bias_->value, labels.index_select(0, where));
+                           decoder_bias_->value, targets);
   return output;
 }
 

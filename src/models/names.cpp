@@ -59,6 +59,10 @@ OurNames our_names(const Spellings& spellings, const std::map<std::string, at::T
   return result;
 }
 
+bool is_gate(const std::string& parameter) {
+  return parameter.ends_with(".alpha") || parameter.find(".alpha.") != parameter.npos;
+}
+
 Json gate_section(const std::map<std::string, at::Tensor>& tensors) {
   for (const auto& [name, tensor] : tensors) {
     if (name.ends_with(".alpha")) return {{"type", "unconditional"}};

@@ -26,4 +26,7 @@ OurNames our_names(const Spellings& spellings, const std::map<std::string, at::T
 // left out: whether a conditional gate is per token or per head, and the scale of its output.
 Json gate_section(const std::map<std::string, at::Tensor>& tensors);
 
+// Whether a parameter of ours belongs to a gate.
+bool is_gate(const std::string& parameter);
+
 }  // namespace quench

@@ -12,7 +12,8 @@
 namespace quench {
 namespace {
 
-constexpr int64_t kChunkElements = int64_t{1} << 23;  // of logits: 32 MB in float32
+// Logits of a chunk, but at least so many rows: fewer make the products with the weight slow.
+constexpr int64_t kChunkElements = int64_t{1} << 23, kChunkRows = 512;
 
 struct Gradients {
   at::Tensor hidden, weight, bias;
@@ -37,12 +38,14 @@ void chunk(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor&
   const at::Tensor share = (valid / count).unsqueeze(1);
   at::Tensor grad = log_probs.exp_();
   grad.scatter_add_(1, target, at::full({}, -1, grad.options()).expand_as(target));
-  gradients->hidden.narrow(0, begin, hidden.size(0))
-      .copy_(linear_map(grad, weight.t()).mul_(share));
+  const bool autocast = at::autocast::is_autocast_enabled(hidden.device().type());
+  // (Autocast keeps its copy of a weight, not of a transposed one.)
+  at::Tensor rows = autocast ? at::mm(grad, weight) : linear_map(grad, weight.t());
+  gradients->hidden.narrow(0, begin, hidden.size(0)).copy_(rows.mul_(share));
   const at::Tensor shares = hidden * share;
   if (!gradients->weight.defined()) {
     gradients->weight = at::mm(grad.t(), shares).to(weight.scalar_type());
-  } else if (at::autocast::is_autocast_enabled(hidden.device().type())) {
+  } else if (autocast) {
     gradients->weight.add_(at::mm(grad.t(), shares));
   } else {  // no temporary of the embedding's size
     gradients->weight.addmm_(grad.t(), shares);
@@ -63,7 +66,7 @@ struct LinearCrossEntropy : torch::autograd::Function<LinearCrossEntropy> {
     }
     at::Tensor total = at::zeros({}, wide(weight.detach().narrow(0, 0, 1)).options());
     const int64_t rows = hidden.size(0),
-                  step = std::max<int64_t>(512, kChunkElements / weight.size(0));
+                  step = std::max(kChunkRows, kChunkElements / weight.size(0));
     for (int64_t begin = 0; begin < rows; begin += step) {
       const int64_t size = std::min(step, rows - begin);
       chunk(hidden.narrow(0, begin, size), weight, offset, labels.narrow(0, begin, size), count,

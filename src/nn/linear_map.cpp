@@ -1,20 +1,25 @@
 #include "nn/linear_map.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Context.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/core/dispatch/Dispatcher.h>
-#include <ATen/cpu/Utils.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 namespace quench {
 namespace {
 
+// oneDNN's linear layer, an operator that LibTorch registers for its compiler's sake; none where
+// this LibTorch lacks it.
+std::optional<c10::OperatorHandle> onednn_operator() {
+  const auto op = c10::Dispatcher::singleton().findSchema({"mkldnn::_linear_pointwise", ""});
+  return op && op->hasKernelForDispatchKey(c10::DispatchKey::CPU) ? op : std::nullopt;
+}
+
 // MKL is as fast as oneDNN, or faster, on Intel's processors only.
 bool onednn_is_faster() {
 #if defined(__x86_64__)
-  static const bool faster = __builtin_cpu_is("amd") && __builtin_cpu_supports("avx512f") &&
-                             at::globalContext().hasMKLDNN();
+  static const bool faster =
+      __builtin_cpu_is("amd") && __builtin_cpu_supports("avx512f") && onednn_operator().has_value();
   return faster;
 #else
   return false;
@@ -27,11 +32,21 @@ at::Tensor onednn_linear(const at::Tensor& x, const at::Tensor& weight,
   using Op = at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&,
                         std::string_view, c10::List<std::optional<at::Scalar>>,
                         std::optional<std::string_view>);
-  static const auto op =
-      c10::Dispatcher::singleton().findSchemaOrThrow("mkldnn::_linear_pointwise", "").typed<Op>();
+  static const auto op = onednn_operator()->typed<Op>();
   // It takes a bias for dense, whatever its strides.
   return op.call(x, weight, bias ? std::optional(bias->contiguous()) : bias, "none",
                  c10::List<std::optional<at::Scalar>>(), "");
+}
+
+// Whether all are float32 on the CPU and of shapes that go together; at::linear tells what is
+// wrong, or broadcasts.
+bool is_plain(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  const auto plain = [](const at::Tensor& t) {
+    return t.is_cpu() && t.scalar_type() == at::kFloat;
+  };
+  return plain(x) && plain(weight) && x.dim() > 0 && weight.dim() == 2 &&
+         x.size(-1) == weight.size(1) &&
+         (!bias.defined() || (plain(bias) && bias.sizes() == weight.sizes().slice(0, 1)));
 }
 
 struct OneDnnLinear : torch::autograd::Function<OneDnnLinear> {
@@ -48,7 +63,7 @@ struct OneDnnLinear : torch::autograd::Function<OneDnnLinear> {
     const at::Tensor &x = saved[0], &weight = saved[1];
     const at::Tensor grad = grads[0].reshape({-1, weight.size(0)});
     torch::autograd::variable_list out(3);
-    if (ctx->needs_input_grad(0)) out[0] = onednn_linear(grad, weight.t(), {}).view_as(x);
+    if (ctx->needs_input_grad(0)) out[0] = linear_map(grad, weight.t()).view_as(x);
     if (ctx->needs_input_grad(1)) out[1] = at::mm(grad.t(), x.reshape({-1, weight.size(1)}));
     if (ctx->saved_data["bias"].toBool()) out[2] = grad.sum(0);
     return out;
@@ -58,7 +73,7 @@ struct OneDnnLinear : torch::autograd::Function<OneDnnLinear> {
 }  // namespace
 
 at::Tensor linear_map(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  if (!onednn_is_faster() || !x.is_cpu() || x.scalar_type() != at::kFloat ||
+  if (!onednn_is_faster() || !is_plain(x, weight, bias) ||
       at::autocast::is_autocast_enabled(at::kCPU))
     return at::linear(x, weight, bias);
   return OneDnnLinear::apply(x, weight, bias.defined() ? std::optional(bias) : std::nullopt);

@@ -8,6 +8,7 @@
 
 namespace quench {
 
+namespace fs = std::filesystem;
 using config::at_least;
 using config::between;
 using config::greater_than;
@@ -38,7 +39,8 @@ void describe(config::Fields& f, TrainConfig& c) {
   f("batch_size", c.batch_size, "samples of one forward pass", at_least(1));
   f("gradient_accumulation_steps", c.gradient_accumulation_steps, "forward passes of one step",
     at_least(1));
-  f("max_grad_norm", c.max_grad_norm, "clip the global gradient norm; 0: off", at_least(0));
+  f("max_grad_norm", c.max_grad_norm,
+    "clip the global gradient norm; 0: off; default: 1, for images off", at_least(0));
   f("ema_decay", c.ema_decay,
     "evaluate and save the exponential moving average of the weights, with this decay a step",
     between(0, 0.9999999));
@@ -89,8 +91,20 @@ std::string RunConfig::task_type() const {
   return task.objective ? *task.objective : model->traits().task;
 }
 
+double RunConfig::max_grad_norm() const {
+  return train.max_grad_norm.value_or(task_type() == "classification" ? 0 : 1);
+}
+
 DataContext RunConfig::data_context() const {
   return {task_type(), task.mlm_probability, tokenizer, nullptr};
+}
+
+void RunConfig::check_sequence_length(int64_t length) const {
+  if (model->image_side() > 0)
+    throw UsageError(concat("data: expected images for model.type ", model->type(), ", got text"));
+  if (length > model->max_positions())
+    throw UsageError(concat("data.max_seq_length: expected at most the model's ",
+                            model->max_positions(), " positions, got ", length));
 }
 
 void RunConfig::resolve_epochs(int64_t samples) {
@@ -101,9 +115,47 @@ void RunConfig::resolve_epochs(int64_t samples) {
   if (schedule.steps) schedule.steps->resolve(samples, samples_per_step);
 }
 
+namespace {
+
+// What stands behind the values and cannot be seen in one of them: files, and what fits together.
+void validate(const RunConfig& config, bool from_run_folder) {
+  config.data->validate();
+  config.data->check_batch_size(config.train.batch_size);
+  if (const int64_t length = config.data->sequence_length()) config.check_sequence_length(length);
+  const auto& calibration = config.ptq.calibration.data;
+  const auto& evaluation = config.ptq.evaluation.data;
+  for (const auto& [key, data] :
+       {std::pair{"calibration", calibration}, {"evaluation", evaluation}}) {
+    try {
+      if (data) data->validate();
+    } catch (const UsageError& error) {
+      throw UsageError(concat("ptq.", key, ".", error.what()));
+    }
+  }
+  const std::optional<std::string>& from = config.train.initialize_from;
+  if (from && !from_run_folder && !fs::exists(expand_variables(*from)))  // else it has the weights
+    throw UsageError(
+        concat("train.initialize_from: '", expand_variables(*from), "' does not exist"));
+  if (config.tokenizer.path && !fs::exists(expand_variables(*config.tokenizer.path)))
+    throw UsageError(concat("tokenizer.path: '", *config.tokenizer.path, "' does not exist"));
+}
+
+// "data.files: ..." with the file and line of data.files, or of as much of it as was written.
+std::string with_place(const config::Node& root, const std::string& message) {
+  const config::Node* node = &root;
+  for (const std::string& part : config::split_key(message.substr(0, message.find(':')))) {
+    const config::Node* inner = node->is_map() ? node->find(part) : nullptr;
+    if (!inner) break;
+    node = inner;
+  }
+  return node == &root ? message : node->place.to_string() + ": " + message;
+}
+
+}  // namespace
+
 RunConfig load_run_config(const std::string& path, const std::vector<std::string>& assignments) {
-  const std::filesystem::path inside = std::filesystem::path(path) / "config.yaml";
-  config::Node node = config::load(std::filesystem::is_directory(path) ? inside.string() : path);
+  const bool run_folder = fs::is_directory(path);
+  config::Node node = config::load(run_folder ? (fs::path(path) / "config.yaml").string() : path);
   for (const std::string& assignment : assignments) config::set(node, assignment);
   RunConfig config;
   config::read(node, config);
@@ -111,17 +163,12 @@ RunConfig load_run_config(const std::string& path, const std::vector<std::string
     throw UsageError(concat(path, ": model: expected a section with a `type`, got none"));
   if (!config.data)
     throw UsageError(concat(path, ": data: expected a section with a `type`, got none"));
-  config.data->validate();
-  config.data->check_batch_size(config.train.batch_size);
-  for (const auto& data : {config.ptq.calibration.data, config.ptq.evaluation.data})
-    if (data) data->validate();
-  const std::optional<std::string>& from = config.train.initialize_from;
-  const bool run_folder = std::filesystem::is_directory(path);  // its weights are there already
-  if (from && !run_folder && !std::filesystem::exists(expand_variables(*from)))
-    throw UsageError(
-        concat("train.initialize_from: '", expand_variables(*from), "' does not exist"));
-  if (config.tokenizer.path && !std::filesystem::exists(expand_variables(*config.tokenizer.path)))
-    throw UsageError(concat("tokenizer.path: '", *config.tokenizer.path, "' does not exist"));
+  config.train.max_grad_norm = config.max_grad_norm();
+  try {
+    validate(config, run_folder);
+  } catch (const UsageError& error) {
+    throw UsageError(with_place(node, error.what()));
+  }
   return config;
 }
 

@@ -33,9 +33,9 @@ struct TrainConfig {
   config::Steps steps = 1000;
   int64_t batch_size = 32;
   int64_t gradient_accumulation_steps = 1;
-  double max_grad_norm = 1.0;       // 0: off
-  std::optional<double> ema_decay;  // evaluate and save the moving average of the weights
-  double activation_penalty = 0;    // of the FFN outputs (train/activation_penalty.h)
+  std::optional<double> max_grad_norm;  // 0: off; default: 1, off for image classification
+  std::optional<double> ema_decay;      // evaluate and save the moving average of the weights
+  double activation_penalty = 0;        // of the FFN outputs (train/activation_penalty.h)
   int64_t seed = 1000;
   bool shuffle = true;
   std::optional<std::string> initialize_from;  // MODEL whose weights training starts from
@@ -74,7 +74,11 @@ struct RunConfig {
 
   // The task, resolved: from the model where the config is silent.
   std::string task_type() const;
+  double max_grad_norm() const;
   DataContext data_context() const;
+
+  // Throws UsageError if the model takes no sequences of so many tokens.
+  void check_sequence_length(int64_t length) const;
 
   // Turns what is given in epochs into steps, for a training set of `samples` samples.
   void resolve_epochs(int64_t samples);

@@ -81,6 +81,9 @@ class Sweep {
   }
   void cell(size_t row, int64_t seed);
   void quantize(size_t row, int64_t seed, const fs::path& run, const Json& full_precision);
+  Json quantized(const RunConfig& config, const fs::path& run, const Json& full_precision,
+                 std::optional<Pretrained>& pretrained);
+  void attempt(const std::string& name, const std::function<void()>& work);
   bool train_if_needed(const RunConfig& config, const fs::path& run);
   void write();
   SweepOutcome outcome() const;
@@ -131,7 +134,6 @@ void Sweep::cell(size_t row, int64_t seed) {
 
 void Sweep::quantize(size_t row, int64_t seed, const fs::path& run, const Json& full) {
   std::optional<Pretrained> pretrained;
-  std::shared_ptr<const Tokenizer> tokenizer;
   fs::create_directories(run / "ptq");
   for (const SweepEntry& setting : sweep_.ptq) {
     for (const int64_t ptq_seed : sweep_.ptq_seeds) {
@@ -139,29 +141,46 @@ void Sweep::quantize(size_t row, int64_t seed, const fs::path& run, const Json& 
       const fs::path file = run / "ptq" / concat(slug(setting.name), "-seed", ptq_seed, ".json");
       const RunConfig c =
           config(sweep_.rows[row], seed, joined(setting.set, {concat("ptq.seed=", ptq_seed)}));
-      Json done =
-          fs::exists(file) ? parse_json(read_file(file), /*allow_exceptions=*/false) : Json();
-      if (!done.is_object() || done.value("settings", Json()) != config::write(c.ptq)) {
-        if (!pretrained) {
-          pretrained = load_pretrained(run.string());
-          pretrained->model->parameters.to(choose_device(c.device), at::kFloat);
-          tokenizer = tokenizer_of(*pretrained);
-        }
-        PtqOptions options{choose_device(c.device),
-                           c.eval.kurtosis_batches,
-                           static_cast<uint64_t>(c.eval.seed),
-                           {}};
-        const bool same_evaluation =
-            !c.ptq.evaluation.data && c.ptq.evaluation.batch_size == c.eval.batch_size &&
-            c.ptq.evaluation.max_batches == c.eval.max_batches && c.precision == "fp32";
-        if (same_evaluation) options.full_precision = full;
-        done =
-            quantize_and_evaluate(*pretrained, open_ptq_data(c.ptq, c, tokenizer), c.ptq, options);
-        write_file_atomically(file, dump(done, 2) + "\n");
-      }
-      results_[row].quantized[setting.name].push_back(metric(done.at("quantized")));
+      attempt(
+          concat(sweep_.rows[row].name, ", seed ", seed, ", ", setting.name, ", seed ", ptq_seed),
+          [&] {
+            Json done =
+                fs::exists(file) ? parse_json(read_file(file), /*allow_exceptions=*/false) : Json();
+            if (!done.is_object() || done.value("settings", Json()) != config::write(c.ptq)) {
+              done = quantized(c, run, full, pretrained);
+              write_file_atomically(file, dump(done, 2) + "\n");
+            }
+            results_[row].quantized[setting.name].push_back(metric(done.at("quantized")));
+          });
       write();
     }
+  }
+}
+
+// What `quench ptq` writes; loads the run's model into `pretrained` if that has not been done.
+Json Sweep::quantized(const RunConfig& c, const fs::path& run, const Json& full,
+                      std::optional<Pretrained>& pretrained) {
+  if (!pretrained) {
+    pretrained = load_pretrained(run.string());
+    pretrained->model->parameters.to(choose_device(c.device), at::kFloat);
+  }
+  PtqOptions options{
+      choose_device(c.device), c.eval.kurtosis_batches, static_cast<uint64_t>(c.eval.seed), {}};
+  const bool same_evaluation =
+      !c.ptq.evaluation.data && c.ptq.evaluation.batch_size == c.eval.batch_size &&
+      c.ptq.evaluation.max_batches == c.eval.max_batches && c.precision == "fp32";
+  if (same_evaluation) options.full_precision = full;
+  return quantize_and_evaluate(*pretrained, open_ptq_data(c.ptq, c, tokenizer_of(*pretrained)),
+                               c.ptq, options);
+}
+
+// Runs a cell's training or quantization; a failure is noted, and the sweep goes on.
+void Sweep::attempt(const std::string& name, const std::function<void()>& work) {
+  try {
+    work();
+  } catch (const std::exception& error) {
+    failures_.push_back(concat(name, ": ", error.what()));
+    log_error(failures_.back());
   }
 }
 
@@ -221,12 +240,7 @@ SweepOutcome Sweep::run() {
   for (size_t row = 0; row < sweep_.rows.size(); ++row) {
     for (const int64_t seed : sweep_.seeds) {
       if (caught_signal()) return outcome();
-      try {
-        cell(row, seed);
-      } catch (const std::exception& error) {
-        failures_.push_back(concat(sweep_.rows[row].name, ", seed ", seed, ": ", error.what()));
-        log_error(failures_.back());
-      }
+      attempt(concat(sweep_.rows[row].name, ", seed ", seed), [&] { cell(row, seed); });
     }
   }
   write();

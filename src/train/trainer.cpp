@@ -12,6 +12,7 @@
 #include "base/signals.h"
 #include "base/text.h"
 #include "io/atomic_file.h"
+#include "models/names.h"
 #include "train/metrics_log.h"
 
 namespace quench {
@@ -182,9 +183,10 @@ Pretrained build_model(const RunConfig& config, const OpenedData& data) {
   pretrained.config = config.model;
   pretrained.attention = config.attention;
   const bool images = config.model->image_side() > 0;
-  if (images == (data.max_seq_length > 0))
-    throw UsageError(concat("data: expected ", images ? "images" : "text", " for model.type ",
-                            config.model->type(), ", got ", images ? "text" : "images"));
+  if (!images && data.max_seq_length == 0)
+    throw UsageError(
+        concat("data: expected text for model.type ", config.model->type(), ", got images"));
+  if (data.max_seq_length > 0) config.check_sequence_length(data.max_seq_length);
   if (data.vocabulary_or_classes > 0) config.model->fit(data.vocabulary_or_classes);
   if (config.model->vocabulary_or_classes() == 0)
     throw UsageError(
@@ -194,10 +196,6 @@ Pretrained build_model(const RunConfig& config, const OpenedData& data) {
                             config.model->image_side(), ", got ", data.image_size));
   pretrained.max_seq_length =
       data.max_seq_length > 0 ? data.max_seq_length : config.model->max_positions();
-  if (pretrained.max_seq_length > config.model->max_positions())
-    throw UsageError(concat("data.max_seq_length: expected at most the model's ",
-                            config.model->max_positions(), " positions, got ",
-                            pretrained.max_seq_length));
   pretrained.model = config.model->build(config.attention, pretrained.max_seq_length);
   Parameters& parameters = pretrained.model->parameters;
   parameters.initialize(static_cast<uint64_t>(config.train.seed));
@@ -207,15 +205,20 @@ Pretrained build_model(const RunConfig& config, const OpenedData& data) {
     std::map<std::string, at::Tensor> values;
     for (auto& [name, value] : from.model->parameters.named_values()) values[name] = value;
     for (const std::string& name : from.fresh) values.erase(name);  // ours follow train.seed
-    const std::vector<std::string> fresh = load_values(parameters, values, /*allow_partial=*/true);
+    std::vector<std::string> fresh = load_values(parameters, values, /*allow_partial=*/true);
     check(fresh.size() < parameters.named_values().size(), "train.initialize_from: ", folder,
           " has no parameter of this model");
     if (!fresh.empty()) log_info(concat("not in ", folder, ", freshly drawn: ", listed(fresh, 8)));
+    // Only a head and gates may be new.
+    const std::string body = config.model->traits().body_prefix;
+    std::erase_if(fresh,
+                  [&](const auto& name) { return !name.starts_with(body) || is_gate(name); });
     for (auto& [name, value] : parameters.named_values()) values.erase(name);
     std::vector<std::string> unused;
     for (auto& [name, value] : values) unused.push_back(name);
-    if (!unused.empty())
-      log_warning(concat("in ", folder, ", but not in this model: ", listed(unused, 8)));
+    check(fresh.empty(), "train.initialize_from: ", folder, " lacks ", listed(fresh, 8));
+    check(unused.empty(), "train.initialize_from: this model lacks what ", folder,
+          " has: ", listed(unused, 8));
   }
   return pretrained;
 }

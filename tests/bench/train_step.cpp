@@ -79,12 +79,14 @@ class Products {
     const int64_t length = vit ? (o.length / 16) * (o.length / 16) + 1 : o.length,
                   rows = o.batch * length;
     const int64_t d = o.hidden, head = d / o.heads;
+    // As Bert::forward fills them up.
+    const int64_t labelled = o.model == "bert" ? (batch.label_positions.size(0) + 15) / 16 * 16 : 0;
     for (int64_t i = 0; i < o.layers; ++i) {
       linear(rows, d, 3 * d);
       // What the loss does not look at, the last layer leaves out.
       const int64_t needed = i + 1 < o.layers    ? rows
                              : vit               ? o.batch
-                             : o.model == "bert" ? batch.label_positions.size(0)
+                             : o.model == "bert" ? labelled
                                                  : rows;
       for (const auto& [in, out] : {std::pair{d, d}, {d, o.ffn}, {o.ffn, d}})
         linear(needed, in, out);
@@ -96,8 +98,8 @@ class Products {
     }
     if (vit) linear(rows, 3 * 16 * 16, d);
     if (o.model == "bert") {
-      linear(batch.label_positions.size(0), d, d);
-      linear(batch.label_positions.size(0), d, o.vocab);
+      linear(labelled, d, d);
+      linear(labelled, d, o.vocab);
     }
     if (o.model == "opt") linear(o.batch * (length - 1), d, o.vocab);
   }

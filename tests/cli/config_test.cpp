@@ -72,7 +72,11 @@ TEST_F(CliConfig, ATypeMustBeKnown) {
 
 TEST_F(CliConfig, DataFilesMustExist) {
   expect_refused({"--set", "data.train=elsewhere.safetensors"},
-                 {"'elsewhere.safetensors' does not exist"});
+                 {"--set data.train: data.train: file 'elsewhere.safetensors' does not exist"});
+  folder_.write("tiny.yaml", kModel + "data:\n  type: text\n  files: [nope/*.txt]\n");
+  expect_refused({}, {"tiny.yaml:11: data.files: ", "nope/*.txt"});
+  folder_.write("tiny.yaml", kModel + kRest + "tokenizer: {path: nowhere}\n");
+  expect_refused({}, {"tiny.yaml:14: tokenizer.path: 'nowhere' does not exist"});
 }
 
 TEST_F(CliConfig, ModelAndDataMustBeGiven) {
@@ -85,6 +89,11 @@ TEST_F(CliConfig, ModelAndDataMustBeGiven) {
 TEST_F(CliConfig, SequencesMustFitTheModel) {
   expect_refused({"--set", "model.max_position_embeddings=4"},
                  {"max_seq_length", "4 positions, got 8"});
+  folder_.write("a.txt", "A text.");
+  folder_.write("tiny.yaml",
+                kModel + "data: {type: text, files: [a.txt], validation_files: [a.txt]}\n");
+  expect_refused({}, {"tiny.yaml:10: data.max_seq_length", "8 positions, got 128"});
+  EXPECT_FALSE(exists("cache"));
 }
 
 TEST_F(CliConfig, MixedImagesComeInPairs) {
@@ -100,7 +109,7 @@ TEST_F(CliConfig, AModelOfImagesTakesNoText) {
   expect_refused({}, {"data: expected images for model.type vit, got text"});
   folder_.write("a.txt", "A text.");
   folder_.write("tiny.yaml", "model: {type: vit}\ndata: {type: text, files: [a.txt, tiny.yaml]}\n");
-  expect_refused({}, {"task.objective: text is for mlm and clm, got classification"});
+  expect_refused({}, {"tiny.yaml:2: data: expected images for model.type vit, got text"});
 }
 
 TEST_F(CliConfig, BrokenYamlIsNamedWithItsLine) {

@@ -109,6 +109,24 @@ TEST_F(CliSweep, AFailingCellIsReportedAndDoesNotEndIt) {
   EXPECT_EQ(result.at("rows")[1].at("quantized").at("W8A8").size(), 1u);
 }
 
+TEST_F(CliSweep, AFailingSettingDoesNotTakeTheOthersWithIt) {
+  folder_.write("sweep.yaml",
+                "base: tiny.yaml\n"
+                "rows: [{name: Row}]\n"
+                "seeds: [1]\n"
+                "ptq:\n"
+                "  - {name: Bad, set: ['ptq.overrides=[{match: nothing, bits: 4}]']}\n"
+                "  - {name: Good}\n"
+                "ptq_seeds: [1, 2]\n");
+  const Outcome outcome = quench({"sweep", "sweep.yaml", "--output", "out"});
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_NE(outcome.err.find("Row, seed 1, Bad, seed 2: "), std::string::npos) << outcome.err;
+  const Json result = json("out/sweep.json");
+  EXPECT_EQ(result.at("failed").size(), 2u);
+  EXPECT_TRUE(result.at("rows")[0].at("quantized").at("Bad").empty());
+  EXPECT_EQ(result.at("rows")[0].at("quantized").at("Good").size(), 2u);
+}
+
 TEST_F(CliSweep, ADivergedRunStaysAFailure) {
   folder_.write("sweep.yaml",
                 "base: tiny.yaml\n"

@@ -225,6 +225,24 @@ TEST_F(CliTrain, RefusesToStartFromAnotherKindOfModel) {
   EXPECT_NE(outcome.err.find("has no parameter of this model"), std::string::npos) << outcome.err;
 }
 
+TEST_F(CliTrain, OnlyAHeadAndGatesMayBeNew) {
+  done({"train", "tiny.yaml", "--output", "first", "--set", "model.num_hidden_layers=1"});
+  const auto start_from = [&](const std::string& first, const std::string& assignment) {
+    return quench({"train", "tiny.yaml", "--output", "second", "--set",
+                   "train.initialize_from=" + first, "--set", assignment});
+  };
+  const Outcome deeper = start_from("first", "train.steps=1");
+  EXPECT_NE(deeper.status, 0);
+  EXPECT_NE(deeper.err.find("first lacks bert.encoder.layer.1."), std::string::npos) << deeper.err;
+  done({"train", "tiny.yaml", "--output", "deep"});
+  const Outcome flatter = start_from("deep", "model.num_hidden_layers=1");
+  EXPECT_NE(flatter.status, 0);
+  EXPECT_NE(flatter.err.find("this model lacks what deep has: bert.encoder.layer.1."),
+            std::string::npos)
+      << flatter.err;
+  EXPECT_EQ(start_from("deep", "attention.gate.type=linear").status, 0);
+}
+
 TEST_F(CliTrain, AHeadThatTheOtherModelLacksFollowsTheSeed) {
   done({"train", "tiny.yaml", "--output", "first"});
   const std::string file = folder_ / newest("first") + "/model.safetensors";
