@@ -104,6 +104,7 @@ Json Run::evaluate_now(const std::string& label) const {
 }
 
 void Run::save() const {
+  session_->check_finite();
   const TrainingSession::Averaged averaged(*session_);
   save_checkpoint(folder_, pretrained_, training_.tokenizer.get(), session_->state(),
                   config_.train.keep_checkpoints);

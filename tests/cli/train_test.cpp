@@ -169,6 +169,17 @@ TEST_F(CliTrain, ANonFiniteLossEndsTheRun) {
   EXPECT_FALSE(exists("run/checkpoints/latest"));
 }
 
+// The first steps may be skipped while the loss scale comes down.
+TEST_F(CliTrain, ANonFiniteLossEndsTheRunInHalfPrecision) {
+  const Outcome outcome = quench({"train", "tiny.yaml", "--output", "run", "--set",
+                                  "precision=fp16", "--set", "optimizer.learning_rate=1e30",
+                                  "--set", "train.steps=40", "--set", "train.checkpoint_every=0"});
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_NE(outcome.err.find("is not finite at loss scale "), std::string::npos) << outcome.err;
+  EXPECT_FALSE(exists("run/eval.json"));
+  EXPECT_FALSE(exists("run/checkpoints/latest"));
+}
+
 TEST_F(CliTrain, AModelThatOverflowsIsNotSaidToHaveNoOutliers) {
   const Outcome outcome = quench({"train", "tiny.yaml", "--output", "run", "--set",
                                   "optimizer.learning_rate=1e30", "--set", "train.steps=1"});
