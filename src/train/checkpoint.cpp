@@ -70,7 +70,9 @@ void save_checkpoint(const fs::path& run, const Pretrained& pretrained, const To
   write_safetensors(folder.path() / "training.safetensors", state.tensors);
   const Json json = {{"step", state.step},
                      {"loss_scale", state.loss_scale},
-                     {"loss_scale_growth", state.loss_scale_growth}};
+                     {"loss_scale_growth", state.loss_scale_growth},
+                     {"loss_sum", state.loss_sum},
+                     {"loss_count", state.loss_count}};
   write_file_atomically(folder.path() / "state.json", dump(json, 2) + "\n");
   folder.commit();
   write_file_atomically(checkpoints / "latest", step_name(state.step) + "\n");
@@ -87,6 +89,8 @@ void load_checkpoint(const fs::path& run, Pretrained& pretrained, TrainingState&
     state.step = json.at("step").get<int64_t>();
     state.loss_scale = json.at("loss_scale").get<double>();
     state.loss_scale_growth = json.at("loss_scale_growth").get<int64_t>();
+    state.loss_sum = json.value("loss_sum", 0.0);  // older checkpoints lack it
+    state.loss_count = json.value("loss_count", int64_t{0});
   } catch (const Json::exception& error) {
     fail((folder / "state.json").string(), ": ", error.what());
   } catch (const Error& error) {

@@ -16,6 +16,8 @@ struct TrainingState {
   int64_t step = 0;  // optimizer steps done
   double loss_scale = 65536;
   int64_t loss_scale_growth = 0;  // fp16: steps since the scale last changed
+  double loss_sum = 0;            // training loss of the steps since the last log line
+  int64_t loss_count = 0;         // how many these are
   std::vector<std::pair<std::string, at::Tensor>> tensors;  // moments, and what else training keeps
 };
 

@@ -9,6 +9,13 @@
 #include "train/trainer.h"
 
 namespace quench {
+namespace {
+
+// A smaller one would make gradients smaller than they are: what overflows at this one is no matter
+// of scaling. It also bounds the steps skipped in a row: 17 from the scale at the start.
+constexpr double kLeastLossScale = 1;
+
+}  // namespace
 
 TrainingSession::TrainingSession(const RunConfig& config, Pretrained& pretrained, at::Device device)
     : config_(config),
@@ -61,17 +68,7 @@ StepResult TrainingSession::step(const std::function<Batch()>& next) {
   at::Tensor factor =
       limit > 0 ? at::clamp_max(limit / (result.gradient_norm + 1e-6), 1) : at::Tensor();
   if (scale.defined()) factor = factor.defined() ? factor / scale : 1 / scale;
-  at::Tensor skip;
-  if (device_.is_cpu() && !scale.defined()) {
-    check(std::isfinite(result.loss.item<double>()), "the loss of step ", steps_done_ + 1,
-          " is not finite: the rate may be too high, or the data broken");
-    check(std::isfinite(result.gradient_norm.item<double>()), "the gradient of step ",
-          steps_done_ + 1, " is not finite (the loss is ", result.loss.item<double>(),
-          "): the rate may be too high");
-  } else {
-    skip = at::logical_not(at::isfinite(result.gradient_norm + result.loss)).to(at::kFloat);
-    if (!scale.defined()) bad_steps_ += skip;
-  }
+  const at::Tensor skip = find_overflow(result);
   optimizer_.step(result.learning_rate, factor, skip);
   optimizer_.zero_gradients();
   if (average_) average_->update();
@@ -80,18 +77,40 @@ StepResult TrainingSession::step(const std::function<Batch()>& next) {
   return result;
 }
 
+at::Tensor TrainingSession::find_overflow(const StepResult& result) {
+  const auto non_finite = [](const at::Tensor& x) { return at::logical_not(at::isfinite(x)); };
+  const at::Tensor skip = non_finite(result.gradient_norm + result.loss);
+  at::Tensor bad = skip;
+  if (loss_scale_.defined())
+    bad = at::where(loss_scale_.squeeze() > kLeastLossScale, non_finite(result.loss), skip);
+  bad_steps_ += bad;
+  if (device_.is_cpu() && bad.item<bool>()) {
+    const double loss = result.loss.item<double>();
+    const bool of_gradient = std::isfinite(loss);
+    fail("the ", of_gradient ? "gradient" : "loss", " of step ", steps_done_ + 1, " is not finite",
+         of_gradient ? concat(" (the loss is ", loss, ")") : "", advice());
+  }
+  return skip.to(at::kFloat);
+}
+
 void TrainingSession::update_loss_scale(const at::Tensor& overflow) {
   at::Tensor found = overflow.reshape({1});
   at::_amp_update_scale_(loss_scale_, loss_scale_growth_, found, /*growth=*/2, /*backoff=*/0.5,
                          /*interval=*/2000);
+  loss_scale_.clamp_min_(kLeastLossScale);
 }
 
-void TrainingSession::check_finite() {
-  if (device_.is_cpu()) return;
-  const double bad = bad_steps_.item<double>();
-  check(
-      bad == 0, bad, " of the last steps up to ", steps_done_,
-      " had a non-finite loss or gradient (their updates were left out): the rate may be too high");
+void TrainingSession::check_finite() const {
+  const auto bad = bad_steps_.item<int64_t>();
+  check(bad == 0, bad, " of the last steps up to ", steps_done_,
+        " had a non-finite loss or gradient (their updates were left out)", advice());
+}
+
+std::string TrainingSession::advice() const {
+  if (!loss_scale_.defined()) return ": the rate may be too high, or the data broken";
+  return concat(" at loss scale ", loss_scale_.item<double>(),
+                ": the rate may be too high, the data broken, or fp16 too narrow: try a lower "
+                "optimizer.learning_rate, or precision bf16");
 }
 
 void TrainingSession::swap_average() {

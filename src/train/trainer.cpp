@@ -51,6 +51,7 @@ class Run {
   void log(MetricsLog& metrics, const StepResult& result);
   Json evaluate_now(const std::string& label) const;
   void save() const;
+  void restart_clock();
   bool due(int64_t every) const { return every > 0 && session_->steps_done() % every == 0; }
   int64_t step() const { return session_->steps_done(); }
 
@@ -59,8 +60,10 @@ class Run {
   OpenedData training_, validation_;
   Pretrained pretrained_;
   std::unique_ptr<TrainingSession> session_;
-  std::vector<at::Tensor> losses_;  // since the last log line
-  std::chrono::steady_clock::time_point logged_at_;
+  at::Tensor loss_sum_;  // since the last log line: float64, 0-dim, on the device
+  int64_t loss_count_ = 0;
+  std::chrono::steady_clock::time_point clock_start_;
+  int64_t clock_step_ = 0;  // steps done when the clock was started
 };
 
 Run::Run(RunConfig config, fs::path folder, bool resume)
@@ -75,10 +78,13 @@ Run::Run(RunConfig config, fs::path folder, bool resume)
   if (resuming) config_.train.initialize_from.reset();  // the checkpoint has the weights
   pretrained_ = build_model(config_, training_);
   session_ = std::make_unique<TrainingSession>(config_, pretrained_, device);
+  loss_sum_ = at::zeros({}, at::device(device).dtype(at::kDouble));
   if (resuming) {
     TrainingState state = session_->state();
     load_checkpoint(folder_, pretrained_, state);
     session_->resume(state);
+    loss_sum_.fill_(state.loss_sum);
+    loss_count_ = state.loss_count;
   }
   check_vocabulary(*training_.source, pretrained_);
   check_vocabulary(*validation_.source, pretrained_);
@@ -105,27 +111,36 @@ Json Run::evaluate_now(const std::string& label) const {
 }
 
 void Run::save() const {
+  session_->check_finite();
   const TrainingSession::Averaged averaged(*session_);
-  save_checkpoint(folder_, pretrained_, training_.tokenizer.get(), session_->state(),
+  TrainingState state = session_->state();
+  state.loss_sum = loss_sum_.item<double>();
+  state.loss_count = loss_count_;
+  save_checkpoint(folder_, pretrained_, training_.tokenizer.get(), state,
                   config_.train.keep_checkpoints);
+}
+
+void Run::restart_clock() {
+  clock_start_ = std::chrono::steady_clock::now();
+  clock_step_ = step();
 }
 
 void Run::log(MetricsLog& metrics, const StepResult& result) {
   session_->check_finite();
-  const auto now = std::chrono::steady_clock::now();
-  const double seconds = std::chrono::duration<double>(now - logged_at_).count();
-  const double samples =
-      static_cast<double>(static_cast<int64_t>(losses_.size()) * config_.train.batch_size *
-                          config_.train.gradient_accumulation_steps);
-  Json line = {{"loss", at::stack(losses_).mean().item<double>()},
+  const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - clock_start_;
+  const double seconds = elapsed.count();
+  const double samples = static_cast<double>((step() - clock_step_) * config_.train.batch_size *
+                                             config_.train.gradient_accumulation_steps);
+  Json line = {{"loss", loss_sum_.item<double>() / static_cast<double>(loss_count_)},
                {"gradient_norm", result.gradient_norm.item<double>()},
                {"learning_rate", result.learning_rate},
                {"samples_per_second", samples / seconds}};
   if (training_.max_seq_length > 0)
     line["tokens_per_second"] = samples * static_cast<double>(training_.max_seq_length) / seconds;
   metrics.add(step(), "train", line);
-  losses_.clear();
-  logged_at_ = now;
+  loss_sum_.zero_();
+  loss_count_ = 0;
+  restart_clock();
 }
 
 void Run::loop(MetricsLog& metrics) {
@@ -141,11 +156,12 @@ void Run::loop(MetricsLog& metrics) {
                                            (text ? training_.max_seq_length : 1));
   auto progress =
       std::make_unique<Progress>("train", t.steps, text ? "tokens" : "images", units, step());
-  logged_at_ = std::chrono::steady_clock::now();
+  restart_clock();
   char detail[32] = "";
   while (step() < t.steps && !caught_signal()) {
     const StepResult result = session_->step([&] { return loader.next(); });
-    losses_.push_back(result.loss);
+    loss_sum_ += result.loss;
+    ++loss_count_;
     const bool last = step() == t.steps;
     if (session_->device().is_cpu() || due(t.log_every))
       std::snprintf(detail, sizeof detail, "loss %.3f", result.loss.item<double>());
@@ -153,7 +169,7 @@ void Run::loop(MetricsLog& metrics) {
     if (due(t.log_every) || last) log(metrics, result);
     if (due(t.eval_every) && !last) {
       metrics.add(step(), "eval", summary(evaluate_now("")));
-      logged_at_ = std::chrono::steady_clock::now();
+      restart_clock();
     }
     if (due(t.checkpoint_every) || last) save();
   }

@@ -33,12 +33,12 @@ class TrainingSession {
 
   // One optimizer step over `config.train.gradient_accumulation_steps` batches from `next`. No
   // weight changes on a non-finite loss or gradient: on a CPU throws Error, on a GPU leaves that to
-  // check_finite(), with fp16 only lowers the loss scale.
+  // check_finite(). With fp16 a non-finite gradient under a finite loss only lowers the loss scale,
+  // as long as that can be lowered.
   StepResult step(const std::function<Batch()>& next);
 
-  // Throws Error if a step since the last call met a non-finite loss or gradient; waits for the
-  // device.
-  void check_finite();
+  // Throws Error if a step so far ought to have; waits for the device.
+  void check_finite() const;
 
   // While it lives, the model holds the moving average of its weights, if the config asks for one.
   class Averaged {
@@ -63,6 +63,10 @@ class TrainingSession {
  private:
   at::Tensor forward_backward(const Batch& batch, int64_t micro_step);
   void swap_average();
+  // 1 (float32, 0-dim) where the step must leave the weights alone. Throws or counts in bad_steps_
+  // where no lower loss scale can help.
+  at::Tensor find_overflow(const StepResult& result);
+  std::string advice() const;  // on a non-finite step
   void update_loss_scale(const at::Tensor& overflow);
 
   const RunConfig& config_;
@@ -73,7 +77,7 @@ class TrainingSession {
   ActivationPenalty penalty_;
   int64_t steps_done_ = 0;
   at::Tensor loss_scale_, loss_scale_growth_;  // fp16 only: float32 and int32 [1]
-  at::Tensor bad_steps_;                       // on a GPU: non-finite steps since the last check
+  at::Tensor bad_steps_;                       // on the device: non-finite steps, to be checked
 };
 
 // A model as the config describes it, with fresh weights (or those of train.initialize_from), on

@@ -119,7 +119,7 @@ TEST_F(CliTrain, ARunThatWasKilledResumesToTheLastBit) {
       "optimizer: {learning_rate: 0.01}\n"
       "schedule: {shape: cosine, warmup_steps: 20}\n"
       "train: {steps: 250, batch_size: 4, gradient_accumulation_steps: 2, log_every: 5, "
-      "checkpoint_every: 40}\n"
+      "checkpoint_every: 51}\n"
       "eval: {max_batches: 2}\n");
   done({"train", "text.yaml", "--output", "straight"});
   EXPECT_EQ(json("straight/checkpoints/step-00000250/config.json").at("hidden_dropout_prob"), 0.1);
@@ -127,14 +127,15 @@ TEST_F(CliTrain, ARunThatWasKilledResumesToTheLastBit) {
   EXPECT_TRUE(exists(newest("straight") + "/tokenizer.model"));
 
   const pid_t child = start({"train", "text.yaml", "--output", "killed"});
-  // Killed after the checkpoint of step 40 and with a line of the curves that has to be repeated.
+  // Killed after the checkpoint of step 51, between two lines of the curves, and with one that has
+  // to be repeated.
   wait_until(child, [&] {
-    return folder_.read("killed/metrics.jsonl").find("{\"step\":45,") != std::string::npos;
+    return folder_.read("killed/metrics.jsonl").find("{\"step\":55,") != std::string::npos;
   });
   ::kill(child, SIGKILL);
   EXPECT_EQ(finish(child).status, 137);
   const std::string stopped_at = newest("killed");
-  EXPECT_NE(stopped_at, "killed/checkpoints/step-00000250");
+  EXPECT_NE(json(stopped_at + "/state.json").at("loss_count"), 0) << stopped_at;
 
   const Outcome resumed = quench({"train", "text.yaml", "--output", "killed", "--resume"});
   EXPECT_EQ(resumed.status, 0) << resumed.err;
@@ -165,6 +166,17 @@ TEST_F(CliTrain, ANonFiniteLossEndsTheRun) {
       quench({"train", "tiny.yaml", "--output", "run", "--set", "optimizer.learning_rate=1e30"});
   EXPECT_EQ(outcome.status, 1);
   EXPECT_NE(outcome.err.find("of step 2 is not finite"), std::string::npos) << outcome.err;
+  EXPECT_FALSE(exists("run/eval.json"));
+  EXPECT_FALSE(exists("run/checkpoints/latest"));
+}
+
+// The first steps may be skipped while the loss scale comes down.
+TEST_F(CliTrain, ANonFiniteLossEndsTheRunInHalfPrecision) {
+  const Outcome outcome = quench({"train", "tiny.yaml", "--output", "run", "--set",
+                                  "precision=fp16", "--set", "optimizer.learning_rate=1e30",
+                                  "--set", "train.steps=40", "--set", "train.checkpoint_every=0"});
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_NE(outcome.err.find("is not finite at loss scale "), std::string::npos) << outcome.err;
   EXPECT_FALSE(exists("run/eval.json"));
   EXPECT_FALSE(exists("run/checkpoints/latest"));
 }

@@ -76,6 +76,8 @@ TEST_F(Checkpoint, HoldsWeightsMomentsAndState) {
   TrainingState state = first.session.state();
   state.loss_scale = 1024;
   state.loss_scale_growth = 17;
+  state.loss_sum = 0.1 + 0.2;
+  state.loss_count = 2;
   save_checkpoint(folder_, first.pretrained, nullptr, state, 2);
   Training second(config_, tiny_bert(/*seed=*/2));
   state = second.session.state();
@@ -83,9 +85,23 @@ TEST_F(Checkpoint, HoldsWeightsMomentsAndState) {
   EXPECT_EQ(state.step, 3);
   EXPECT_EQ(state.loss_scale, 1024);
   EXPECT_EQ(state.loss_scale_growth, 17);
+  EXPECT_EQ(state.loss_sum, 0.1 + 0.2);
+  EXPECT_EQ(state.loss_count, 2);
   EXPECT_TRUE(equal(weights_of(first.pretrained), weights_of(second.pretrained)));
   EXPECT_TRUE(equal(first.moments(), second.moments()));
   EXPECT_TRUE(equal(weights_of(first.pretrained), weights_of(load_pretrained(folder_.string()))));
+}
+
+TEST_F(Checkpoint, WithoutLossesSinceTheLastLogLineIsResumed) {
+  Training training(config_);
+  training.save(folder_);
+  write_file_atomically(checkpoints_ / "step-00000000" / "state.json",
+                        "{\"step\": 7, \"loss_scale\": 2, \"loss_scale_growth\": 1}");
+  TrainingState state = training.session.state();
+  load_checkpoint(folder_, training.pretrained, state);
+  EXPECT_EQ(state.step, 7);
+  EXPECT_EQ(state.loss_sum, 0);
+  EXPECT_EQ(state.loss_count, 0);
 }
 
 TEST_F(Checkpoint, ResumedTrainingIsExact) {

@@ -132,10 +132,10 @@ TEST(TrainingSession, DropoutIsAFunctionOfTheStep) {
   EXPECT_EQ(from_0[2], from_1[1]);
 }
 
-TEST(TrainingSession, ANonFiniteLossChangesNoWeight) {
-  const RunConfig constant = config();
+// What the step after a weight has become NaN complains about.
+std::string message_of_a_nan(const RunConfig& config) {
   Pretrained model = without_dropout();
-  TrainingSession session(constant, model, at::kCPU);
+  TrainingSession session(config, model, at::kCPU);
   session.step([] { return tiny_batch(0); });
   {
     const at::NoGradGuard no_grad;
@@ -143,11 +143,59 @@ TEST(TrainingSession, ANonFiniteLossChangesNoWeight) {
   }
   const auto before = weights_of(model);
   const std::string message = error_of([&] { session.step([] { return tiny_batch(1); }); });
-  EXPECT_EQ(message,
-            "the loss of step 2 is not finite: the rate may be too high, or the data broken");
   for (const auto& [name, value] : weights_of(model))
     EXPECT_TRUE(at::allclose(value, before.at(name), 0, 0, true)) << name;
   EXPECT_EQ(session.steps_done(), 1);
+  return message;
+}
+
+TEST(TrainingSession, ANonFiniteLossChangesNoWeight) {
+  RunConfig constant = config();
+  EXPECT_EQ(message_of_a_nan(constant),
+            "the loss of step 2 is not finite: the rate may be too high, or the data broken");
+  constant.precision = "fp16";
+  EXPECT_TRUE(
+      message_of_a_nan(constant).starts_with("the loss of step 2 is not finite at loss scale "));
+}
+
+// Half precision ends at 65504.
+TEST(TrainingSession, AGradientThatOverflowsLowersTheLossScale) {
+  RunConfig half = config();
+  half.precision = "fp16";
+  Pretrained model = without_dropout();
+  TrainingSession session(half, model, at::kCPU);
+  TrainingState state;
+  state.loss_scale = std::ldexp(1, 40);
+  session.resume(state);
+  const auto before = weights_of(model);
+  session.step([] { return tiny_batch(0); });
+  EXPECT_EQ(session.state().loss_scale, std::ldexp(1, 39));
+  EXPECT_TRUE(equal(before, weights_of(model)));
+  while (equal(before, weights_of(model)) && session.steps_done() < 40)
+    session.step([] { return tiny_batch(0); });
+  EXPECT_LT(session.steps_done(), 40) << "a scale without overflow is found";
+  EXPECT_NO_THROW(session.check_finite());
+}
+
+TEST(TrainingSession, AGradientThatOverflowsAtEveryLossScaleEndsTraining) {
+  RunConfig half = config();
+  half.precision = "fp16";
+  half.train.activation_penalty = 1e10;
+  Pretrained model = without_dropout();
+  TrainingSession session(half, model, at::kCPU);
+  const auto before = weights_of(model);
+  const auto step = [&] { session.step([] { return tiny_batch(0); }); };
+  for (int i = 0; i < 16; ++i) step();  // 65536 ... 2
+  EXPECT_EQ(session.state().loss_scale, 1);
+  EXPECT_NO_THROW(session.check_finite());
+  const std::string message = error_of(step);
+  EXPECT_TRUE(message.starts_with("the gradient of step 17 is not finite (the loss is "))
+      << message;
+  EXPECT_NE(message.find(" at loss scale 1: "), std::string::npos) << message;
+  EXPECT_NE(error_of([&] { session.check_finite(); }).find("1 of the last steps"),
+            std::string::npos)
+      << "it is counted, which is what a GPU does";
+  EXPECT_TRUE(equal(before, weights_of(model)));
 }
 
 TEST(TrainingSession, ABatchWithoutLabelsIsHarmless) {
