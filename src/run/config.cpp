@@ -91,10 +91,6 @@ std::string RunConfig::task_type() const {
   return task.objective ? *task.objective : model->traits().task;
 }
 
-double RunConfig::max_grad_norm() const {
-  return train.max_grad_norm.value_or(task_type() == "classification" ? 0 : 1);
-}
-
 DataContext RunConfig::data_context() const {
   return {task_type(), task.mlm_probability, tokenizer, nullptr};
 }
@@ -163,7 +159,8 @@ RunConfig load_run_config(const std::string& path, const std::vector<std::string
     throw UsageError(concat(path, ": model: expected a section with a `type`, got none"));
   if (!config.data)
     throw UsageError(concat(path, ": data: expected a section with a `type`, got none"));
-  config.train.max_grad_norm = config.max_grad_norm();
+  if (!config.train.max_grad_norm)
+    config.train.max_grad_norm = config.task_type() == "classification" ? 0 : 1;
   try {
     validate(config, run_folder);
   } catch (const UsageError& error) {

@@ -33,7 +33,7 @@ struct TrainConfig {
   config::Steps steps = 1000;
   int64_t batch_size = 32;
   int64_t gradient_accumulation_steps = 1;
-  std::optional<double> max_grad_norm;  // 0: off; default: 1, off for image classification
+  std::optional<double> max_grad_norm;  // 0: off; load_run_config fills in 1, and 0 for images
   std::optional<double> ema_decay;      // evaluate and save the moving average of the weights
   double activation_penalty = 0;        // of the FFN outputs (train/activation_penalty.h)
   int64_t seed = 1000;
@@ -74,7 +74,6 @@ struct RunConfig {
 
   // The task, resolved: from the model where the config is silent.
   std::string task_type() const;
-  double max_grad_norm() const;
   DataContext data_context() const;
 
   // Throws UsageError if the model takes no sequences of so many tokens.

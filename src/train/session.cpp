@@ -64,7 +64,7 @@ StepResult TrainingSession::step(const std::function<Batch()>& next) {
   result.learning_rate = config_.optimizer.learning_rate *
                          schedule_factor(config_.schedule, config_.train.steps, steps_done_);
 
-  const double limit = config_.max_grad_norm();
+  const double limit = config_.train.max_grad_norm.value_or(1);
   at::Tensor factor =
       limit > 0 ? at::clamp_max(limit / (result.gradient_norm + 1e-6), 1) : at::Tensor();
   if (scale.defined()) factor = factor.defined() ? factor / scale : 1 / scale;

@@ -92,7 +92,7 @@ TEST_F(CliConfig, SequencesMustFitTheModel) {
   folder_.write("a.txt", "A text.");
   folder_.write("tiny.yaml",
                 kModel + "data: {type: text, files: [a.txt], validation_files: [a.txt]}\n");
-  expect_refused({}, {"tiny.yaml:10: data.max_seq_length", "8 positions, got 128"});
+  expect_refused({}, {"tiny.yaml:9: data.max_seq_length", "8 positions, got 128"});
   EXPECT_FALSE(exists("cache"));
 }
 

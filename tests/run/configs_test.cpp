@@ -51,6 +51,14 @@ TEST(ShippedConfigs, QuantizationSettingsOverlayAnyRun) {
   }
 }
 
+TEST(ShippedConfigs, ClipGradientsExceptForImages) {
+  for (const auto& [file, limit] : {std::pair{"bert.yaml", 1.}, {"opt.yaml", 1.}, {"vit.yaml", 0.}})
+    EXPECT_EQ(load_run_config((fs::path(QUENCH_TESTS_DIR) / "../configs/demo" / file).string(), {})
+                  .train.max_grad_norm,
+              limit)
+        << file;
+}
+
 TEST(ShippedConfigs, SweepsNameExistingConfigs) {
   for (const fs::path& file : yaml_files({"sweeps"})) {
     SCOPED_TRACE(file.filename());
