@@ -39,22 +39,23 @@ else
   say "no apt-get: install these yourself: ${packages[*]}"
 fi
 
-# fetch NAME FILE-PATTERN SHA256 PIP-ARGUMENTS...: a file from the package index into the cache, checked.
+# fetch NAME FILE-PATTERN SHA256 HINT PIP-ARGUMENTS...: a file from the package index into the cache, checked.
 fetch() {
-  local name=$1 pattern=$2 sum=$3
-  shift 3
+  local name=$1 pattern=$2 sum=$3 hint=$4
+  shift 4
   mkdir -p "$cache/downloads"
   say "fetching $name"
   python3 -m pip download --quiet --no-deps --disable-pip-version-check -d "$cache/downloads" "$@" ||
-    die "$name could not be fetched"
+    die "$name could not be fetched$hint"
   fetched=$(find "$cache/downloads" -name "$pattern" | head -1)
   [ -n "$fetched" ] || die "$name: the package index gave no $pattern"
   echo "$sum  $fetched" | sha256sum --check --quiet - ||
-    die "$name: $fetched is not the file that third_party/versions.env names${4:+ }"
+    die "$name: $fetched is not the file that third_party/versions.env names$hint"
 }
 
 if [ -z "${Torch_DIR:-}" ] && [ ! -e "$cache/libtorch-$LIBTORCH_VERSION/torch/lib/libtorch.so" ]; then
   fetch "LibTorch $LIBTORCH_VERSION" "torch-$LIBTORCH_VERSION*.whl" "$LIBTORCH_SHA256" \
+    ": let pip find PyTorch's CPU wheel (PIP_INDEX_URL, PIP_FIND_LINKS), or set Torch_DIR to a LibTorch" \
     --only-binary=:all: --python-version 3.11 "torch==$LIBTORCH_VERSION"
   partial=$cache/libtorch-$LIBTORCH_VERSION.partial
   rm -rf "$partial" "$cache/libtorch-$LIBTORCH_VERSION"
@@ -65,7 +66,7 @@ if [ -z "${Torch_DIR:-}" ] && [ ! -e "$cache/libtorch-$LIBTORCH_VERSION/torch/li
 fi
 
 if [ ! -e "$cache/sentencepiece-$SENTENCEPIECE_VERSION/sentencepiece/src" ]; then
-  fetch "sentencepiece $SENTENCEPIECE_VERSION" "sentencepiece-$SENTENCEPIECE_VERSION.tar.gz" "$SENTENCEPIECE_SHA256" \
+  fetch "sentencepiece $SENTENCEPIECE_VERSION" "sentencepiece-$SENTENCEPIECE_VERSION.tar.gz" "$SENTENCEPIECE_SHA256" "" \
     --no-binary=:all: "sentencepiece==$SENTENCEPIECE_VERSION"
   rm -rf "$cache/sentencepiece-$SENTENCEPIECE_VERSION"
   tar -xzf "$fetched" -C "$cache"

@@ -5,11 +5,13 @@ if(Torch_DIR)
 elseif(DEFINED ENV{Torch_DIR})
   get_filename_component(torch_root $ENV{Torch_DIR}/../../.. ABSOLUTE)
 else()
-  find_path(torch_root include/ATen/ATen.h PATHS ${QUENCH_CACHE}/libtorch-${LIBTORCH_VERSION}/torch)
+  find_path(torch_include ATen/ATen.h PATHS ${QUENCH_CACHE}/libtorch-${LIBTORCH_VERSION}/torch/include
+            NO_CMAKE_SYSTEM_PATH NO_SYSTEM_ENVIRONMENT_PATH)  # but CMAKE_PREFIX_PATH
+  get_filename_component(torch_root ${torch_include}/.. ABSOLUTE)
 endif()
 if(NOT EXISTS ${torch_root}/include/ATen/ATen.h)
   message(FATAL_ERROR "LibTorch not found (looked in '${torch_root}'): run scripts/setup.sh, or set Torch_DIR to "
-                      "<libtorch>/share/cmake/Torch")
+                      "<libtorch>/share/cmake/Torch, or CMAKE_PREFIX_PATH to <libtorch>")
 endif()
 message(STATUS "LibTorch: ${torch_root}")
 
