@@ -258,9 +258,8 @@ FileSplit split_files(const std::vector<TextFile>& files, double validation_shar
   check(validation_share >= 0 && validation_share < 1, "validation_share is ", validation_share,
         "; expected a number from 0 up to, but not including, 1.");
   if (validation_share == 0) return {files, {}};
-  check(files.size() > 1, "the split into train and validation is by file, and there ",
-        files.empty() ? "is no file" : "is only " + files[0].path,
-        ". Name validation files, set validation_share to 0, or cut the file into several.");
+  check(!files.empty(), "there is no file to split into train and validation.");
+  if (files.size() == 1) return {files, files, /*within_file=*/true};
   std::vector<double> draws;
   std::map<std::string_view, uint64_t> namesakes;  // files of several patterns may share a name
   for (const TextFile& file : files) {
