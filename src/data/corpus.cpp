@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/random.h"
+#include "base/signals.h"
 
 namespace quench {
 namespace {
@@ -163,6 +164,7 @@ Scanned scan_file(const std::string& path) {
   ContentHash hash;
   std::string line;
   for (int64_t number = 1; std::getline(in, line); ++number) {
+    stop_if_signalled();
     const size_t bad = result.invalid.empty() ? find_invalid_utf8(line) : line.npos;
     if (bad != line.npos) {
       result.invalid = not_utf8(path, number, result.bytes + static_cast<int64_t>(bad), line[bad]);

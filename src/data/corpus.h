@@ -46,7 +46,7 @@ struct Corpus {
 
 // Reads every file. Leaves out blank files, and with kSkipFile those that are not UTF-8. Throws
 // Error for a file that cannot be read, for one that is not UTF-8 (kError; names file, line and
-// byte), and when nothing is left.
+// byte), and when nothing is left; Interrupted (base/signals.h) between lines.
 Corpus scan(const std::vector<TextFile>& files, InvalidUtf8 invalid);
 
 // The documents of one file in order. Blank ones are left out, line ends become \n, a byte order
