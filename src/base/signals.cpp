@@ -6,9 +6,10 @@ namespace quench {
 namespace {
 
 volatile std::sig_atomic_t caught = 0;
+volatile std::sig_atomic_t end_process = 0;
 
 void handle(int signal) {
-  if (caught) {
+  if (caught || end_process) {
     std::signal(signal, SIG_DFL);
     std::raise(signal);
   }
@@ -23,5 +24,16 @@ void catch_signals() {
 }
 
 int caught_signal() { return caught; }
+
+void stop_if_signalled() {
+  if (caught) throw Interrupted{caught};
+}
+
+SignalsEndProcess::SignalsEndProcess() {
+  end_process = 1;
+  if (caught) std::raise(caught);
+}
+
+SignalsEndProcess::~SignalsEndProcess() { end_process = 0; }
 
 }  // namespace quench

@@ -4,10 +4,29 @@
 
 namespace quench {
 
+// Thrown by work that a signal stopped. No error, so nothing that catches errors catches it: `main`
+// exits with 128 + signal.
+struct Interrupted {
+  int signal;
+};
+
 // Installs the handlers.
 void catch_signals();
 
 // The signal that asked to stop; 0 if none did.
 int caught_signal();
+
+// A safe point: throws Interrupted if a signal asked to stop.
+void stop_if_signalled();
+
+// While it lives, a signal that would be caught ends the process at once instead, as does one that
+// was caught before: for work that has no safe point and leaves nothing behind.
+class SignalsEndProcess {
+ public:
+  SignalsEndProcess();
+  ~SignalsEndProcess();
+  SignalsEndProcess(const SignalsEndProcess&) = delete;
+  SignalsEndProcess& operator=(const SignalsEndProcess&) = delete;
+};
 
 }  // namespace quench

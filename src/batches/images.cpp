@@ -61,7 +61,7 @@ class ImageBatchSource : public BatchSource {
         options_(input.images),
         batcher_(source, input.images,
                  static_cast<int>(input.threads.value_or(std::thread::hardware_concurrency())),
-                 input.on_error == "skip" ? OnError::kSkip : OnError::kFail) {}
+                 input.error_mode()) {}
 
   int64_t samples() const override { return samples_; }
 
@@ -96,13 +96,6 @@ std::string existing_folder(const char* key, const std::string& path) {
   if (!fs::is_directory(folder))
     throw UsageError(concat("data.", key, ": folder '", path, "' does not exist"));
   return folder;
-}
-
-std::set<std::string> class_folders(const std::string& folder) {
-  std::set<std::string> names;
-  for (const auto& entry : fs::directory_iterator(folder))
-    if (entry.is_directory()) names.insert(entry.path().filename().string());
-  return names;
 }
 
 }  // namespace
@@ -145,7 +138,9 @@ void describe(config::Fields& f, ImageOptions& o) {
 
 void ImageInput::describe(config::Fields& f) {
   f.section("images", images, "how an image becomes the model's input");
-  f("on_error", on_error, "an unreadable image ends the run, or is named and left out",
+  f("on_error", on_error,
+    "an unreadable image, a class without images or a label out of range ends the run, or is named "
+    "and left out",
     config::one_of({"fail", "skip"}));
   f("threads", threads, "threads that make images; default: one a core", config::at_least(1));
 }
@@ -160,7 +155,7 @@ void ImageInput::check_batch_size(int64_t batch_size) const {
 OpenedData ImageInput::open(ImageSourcePtr source, const DataContext& context) const {
   if (context.task != "classification")
     throw UsageError(concat("task.objective: images are for classification, got ", context.task));
-  if (on_error == "skip") source = std::make_shared<ReportedSource>(std::move(source));
+  if (error_mode() == OnError::kSkip) source = std::make_shared<ReportedSource>(std::move(source));
   return {std::make_shared<ImageBatchSource>(source, *this), nullptr, 0, source->classes(),
           images.image_size};
 }
@@ -175,9 +170,12 @@ void ImageFolderData::describe(config::Fields& f) {
 }
 
 void ImageFolderData::validate() const {
-  std::set<std::string> classes, others;
-  if (!train.empty()) classes = class_folders(existing_folder("train", train));
-  if (!validation.empty()) others = class_folders(existing_folder("validation", validation));
+  std::vector<std::string> classes, others;
+  const auto read = [&](const char* key, const std::string& path) {
+    return image_classes(existing_folder(key, path), input.error_mode());
+  };
+  if (!train.empty()) classes = read("train", train);
+  if (!validation.empty()) others = read("validation", validation);
   if (train.empty() || validation.empty()) return;
   std::vector<std::string> differ;
   std::set_symmetric_difference(classes.begin(), classes.end(), others.begin(), others.end(),
@@ -185,15 +183,15 @@ void ImageFolderData::validate() const {
   if (!differ.empty())
     throw UsageError(concat("data: expected the same classes in '", train, "' and '", validation,
                             "', but '", differ[0], "' is only in the ",
-                            classes.count(differ[0]) ? "first" : "second"));
+                            std::ranges::count(classes, differ[0]) ? "first" : "second"));
 }
 
 OpenedData ImageFolderData::open(Subset subset, const DataContext& context) const {
   const bool training = subset == Subset::kTrain;
   if (training && train.empty()) throw UsageError("data.train: expected a folder, got none");
   if (!training && !validation.empty())
-    return input.open(image_folder(expand_variables(validation)), context);
-  ImageSourcePtr source = image_folder(expand_variables(train));
+    return input.open(image_folder(expand_variables(validation), input.error_mode()), context);
+  ImageSourcePtr source = image_folder(expand_variables(train), input.error_mode());
   if (validation.empty())
     source = quench::hold_out(source, hold_out, training ? Split::kTrain : Split::kValidation);
   return input.open(source, context);
@@ -208,7 +206,8 @@ void PackedImagesData::describe(config::Fields& f) {
 void PackedImagesData::validate() const { existing_folder("path", path); }
 
 OpenedData PackedImagesData::open(Subset subset, const DataContext& context) const {
-  return input.open(read_(expand_variables(path), subset == Subset::kTrain), context);
+  return input.open(read_(expand_variables(path), subset == Subset::kTrain, input.error_mode()),
+                    context);
 }
 
 void SyntheticImagesData::describe(config::Fields& f) {

@@ -22,6 +22,7 @@ struct ImageInput {
   std::optional<int64_t> threads;  // default: one a core
 
   void describe(config::Fields& fields);
+  OnError error_mode() const { return on_error == "skip" ? OnError::kSkip : OnError::kFail; }
   void check_batch_size(int64_t batch_size) const;
   OpenedData open(ImageSourcePtr source, const DataContext& context) const;
 };
@@ -44,7 +45,7 @@ class ImageFolderData : public DataConfig {
 // A data set in files of its own format, with its own test set.
 class PackedImagesData : public DataConfig {
  public:
-  using Read = ImageSourcePtr (*)(const std::string& folder, bool train);
+  using Read = ImageSourcePtr (*)(const std::string& folder, bool train, OnError on_error);
 
   PackedImagesData(std::string type, Read read) : type_(std::move(type)), read_(read) {}
 

@@ -11,6 +11,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/progress.h"
+#include "base/signals.h"
 #include "batches/data_config.h"
 #include "data/corpus.h"
 #include "data/masking.h"
@@ -24,15 +25,21 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// A corpus as a stream of chunks that has every chunk once before it has one again. Each epoch
-// takes the next `samples` of them; a part of the corpus is drawn at random, so that it stands for
-// all.
+struct ChunkRange {
+  int64_t first, count;
+};
+
+// A corpus (a range of its chunks) as a stream of chunks that has every chunk once before it has
+// one again. Each epoch takes the next `samples` of them; a part of the corpus is drawn at random,
+// so that it stands for all.
 struct CorpusTokens {
-  CorpusTokens(TokenSet set, double weight)
+  CorpusTokens(TokenSet set, ChunkRange range, double weight)
       : tokens(std::move(set)),
-        samples(std::max<int64_t>(1, std::llround(weight * static_cast<double>(tokens.chunks())))),
-        order(tokens.chunks(), /*seed=*/0, /*shuffle=*/samples % tokens.chunks() != 0) {}
+        first(range.first),
+        samples(std::max<int64_t>(1, std::llround(weight * static_cast<double>(range.count)))),
+        order(range.count, /*seed=*/0, /*shuffle=*/samples % range.count != 0) {}
   TokenSet tokens;
+  int64_t first;
   int64_t samples;
   Sampler order;
 };
@@ -86,7 +93,8 @@ class TextSource : public BatchSource {
     const int64_t epoch = position / samples_;
     auto corpus = corpora_.begin();
     for (; sample >= corpus->samples; ++corpus) sample -= corpus->samples;
-    corpus->tokens.chunk(corpus->order.index(epoch * corpus->samples + sample), ids);
+    const int64_t chunk = corpus->order.index(epoch * corpus->samples + sample);
+    corpus->tokens.chunk(corpus->first + chunk, ids);
   }
 
   std::vector<CorpusTokens> corpora_;
@@ -112,10 +120,10 @@ std::string name_of(const TextData& data, size_t i) {
   return data.corpora.empty() ? "data.files" : concat("data.corpora.", i);
 }
 
-// The files of each corpus. What one of them holds out, none of them trains on.
+// The files of each corpus. What one of them holds out, be it in part, no other trains on.
 std::vector<FileSplit> split(const TextData& data) {
   std::vector<FileSplit> splits;
-  std::set<std::string> held_out;
+  std::set<std::string> held_out, held_out_in_part;
   const auto canonical = [](const TextFile& file) {
     return fs::weakly_canonical(file.path).string();
   };
@@ -131,10 +139,14 @@ std::vector<FileSplit> split(const TextData& data) {
     } catch (const Error& error) {
       throw UsageError(concat(name_of(data, splits.size()), ": ", error.what()));
     }
-    for (const TextFile& file : splits.back().validation) held_out.insert(canonical(file));
+    for (const TextFile& file : splits.back().validation)
+      (splits.back().within_file ? held_out_in_part : held_out).insert(canonical(file));
   }
   for (FileSplit& split : splits)
-    std::erase_if(split.train, [&](const TextFile& f) { return held_out.contains(canonical(f)); });
+    std::erase_if(split.train, [&](const TextFile& f) {
+      return held_out.contains(canonical(f)) ||
+             (!split.within_file && held_out_in_part.contains(canonical(f)));
+    });
   return splits;
 }
 
@@ -158,8 +170,11 @@ std::shared_ptr<const Tokenizer> find_or_train_tokenizer(const std::vector<FileS
   options.character_coverage = config.character_coverage;
   options.input_sentence_size = config.training_lines;
   CorpusReader reader(corpus.files, DocumentUnit::kLine, invalid);
-  std::shared_ptr<const Tokenizer> tokenizer =
-      train_sentencepiece([&](std::string& line) { return reader.next(line); }, options);
+  std::shared_ptr<const Tokenizer> tokenizer;
+  {
+    const SignalsEndProcess at_once;
+    tokenizer = train_sentencepiece([&](std::string& line) { return reader.next(line); }, options);
+  }
   AtomicFolder made(folder);
   tokenizer->save(made.path().string());
   made.commit();
@@ -193,6 +208,18 @@ TokenSet prepare_tokens(const std::vector<TextFile>& files, const Tokenizer& tok
   return std::move(prepared.tokens);
 }
 
+// The first chunks of a lone file train, the last ones validate.
+ChunkRange part_of_file(int64_t chunks, const TextData& data, bool train, const std::string& file) {
+  if (chunks < 2)
+    throw UsageError(concat("data.validation_share: ", file, " makes 1 chunk of ",
+                            data.max_seq_length,
+                            " tokens; expected 2, to train and to validate on"));
+  const int64_t validation = std::clamp<int64_t>(
+      std::llround(data.validation_share * static_cast<double>(chunks)), 1, chunks - 1);
+  const int64_t training = chunks - validation;
+  return train ? ChunkRange{0, training} : ChunkRange{training, validation};
+}
+
 // One subset of every corpus that has a share in it.
 std::vector<CorpusTokens> prepare_corpora(const TextData& data,
                                           const std::vector<FileSplit>& splits, bool train,
@@ -207,9 +234,18 @@ std::vector<CorpusTokens> prepare_corpora(const TextData& data,
     if (files.empty())
       throw UsageError(concat(name, ": every file is held out; expected one to train on"));
     const std::string label = data.corpora.empty() ? subset : concat(subset, " of ", name);
+    const bool within_file = splits[i].within_file;
     try {
-      prepared.emplace_back(prepare_tokens(files, tokenizer, data, subset, label, cache),
-                            train ? corpora[i].weight : 1);
+      TokenSet tokens =
+          prepare_tokens(files, tokenizer, data, within_file ? "train" : subset, label, cache);
+      ChunkRange range{0, tokens.chunks()};
+      if (within_file) {
+        range = part_of_file(tokens.chunks(), data, train, files.front().path);
+        log_info(concat(label, ": the ", train ? "first " : "last ", range.count, " of them"));
+      }
+      prepared.emplace_back(std::move(tokens), range, train ? corpora[i].weight : 1);
+    } catch (const UsageError&) {
+      throw;
     } catch (const Error& error) {
       fail(label, ": ", error.what());
     }
@@ -241,7 +277,8 @@ void TextData::describe(config::Fields& f) {
   describe_files(f, files, validation_files);
   f.list("corpora", corpora, "instead of `files`: several corpora, concatenated");
   f("validation_share", validation_share,
-    "share of a corpus's files that is held out where it has no `validation_files`",
+    "share of a corpus's files that is held out where it has no `validation_files`; of a single "
+    "file, share of its chunks, the last ones",
     between(0, 0.9));
   f("split_seed", split_seed, "which files are held out", at_least(0));
   f("max_seq_length", max_seq_length, "tokens of a chunk", at_least(2));

@@ -3,6 +3,7 @@
 #include <sstream>
 
 #include "base/error.h"
+#include "base/signals.h"
 #include "cli/commands.h"
 
 namespace quench {
@@ -15,6 +16,7 @@ struct Options {
 };
 
 OpenedData open(const RunConfig& config, Subset subset) {
+  catch_signals();  // no half of a token set is left
   DataContext context = config.data_context();
   if (subset == Subset::kValidation)
     context.tokenizer = config.data->open(Subset::kTrain, context).tokenizer;

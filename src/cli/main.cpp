@@ -47,6 +47,9 @@ int main(int argc, char** argv) {
     return run(argc, argv);
   } catch (const quench::Exit& exit) {
     return exit.status;
+  } catch (const quench::Interrupted& interrupted) {
+    std::cerr << "quench: stopped by a signal" << std::endl;
+    return 128 + interrupted.signal;
   } catch (const quench::UsageError& error) {
     std::cerr << "quench: " << error.what() << std::endl;
     return 2;

@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/random.h"
+#include "base/signals.h"
 
 namespace quench {
 namespace {
@@ -163,6 +164,7 @@ Scanned scan_file(const std::string& path) {
   ContentHash hash;
   std::string line;
   for (int64_t number = 1; std::getline(in, line); ++number) {
+    stop_if_signalled();
     const size_t bad = result.invalid.empty() ? find_invalid_utf8(line) : line.npos;
     if (bad != line.npos) {
       result.invalid = not_utf8(path, number, result.bytes + static_cast<int64_t>(bad), line[bad]);
@@ -258,9 +260,8 @@ FileSplit split_files(const std::vector<TextFile>& files, double validation_shar
   check(validation_share >= 0 && validation_share < 1, "validation_share is ", validation_share,
         "; expected a number from 0 up to, but not including, 1.");
   if (validation_share == 0) return {files, {}};
-  check(files.size() > 1, "the split into train and validation is by file, and there ",
-        files.empty() ? "is no file" : "is only " + files[0].path,
-        ". Name validation files, set validation_share to 0, or cut the file into several.");
+  check(!files.empty(), "there is no file to split into train and validation.");
+  if (files.size() == 1) return {files, files, /*within_file=*/true};
   std::vector<double> draws;
   std::map<std::string_view, uint64_t> namesakes;  // files of several patterns may share a name
   for (const TextFile& file : files) {

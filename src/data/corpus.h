@@ -46,7 +46,7 @@ struct Corpus {
 
 // Reads every file. Leaves out blank files, and with kSkipFile those that are not UTF-8. Throws
 // Error for a file that cannot be read, for one that is not UTF-8 (kError; names file, line and
-// byte), and when nothing is left.
+// byte), and when nothing is left; Interrupted (base/signals.h) between lines.
 Corpus scan(const std::vector<TextFile>& files, InvalidUtf8 invalid);
 
 // The documents of one file in order. Blank ones are left out, line ends become \n, a byte order
@@ -84,12 +84,12 @@ class CorpusReader {
 
 struct FileSplit {
   std::vector<TextFile> train, validation;
+  bool within_file = false;  // both sides name the same lone file, and each is a part of its text
 };
 
 // Splits by file. A file's side is a function of its name, the share and the seed alone, except
-// that neither side stays empty: then the file nearest to the border changes sides. Throws Error
-// for a share outside [0, 1), and when there is but one file to split; share 0 puts every file in
-// train.
+// that neither side stays empty: then the file nearest to the border changes sides. A lone file is
+// split within. Throws Error for a share outside [0, 1); share 0 puts every file in train.
 FileSplit split_files(const std::vector<TextFile>& files, double validation_share, uint64_t seed);
 
 }  // namespace quench

@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "base/signals.h"
 #include "io/atomic_file.h"
 
 namespace quench {
@@ -101,6 +102,7 @@ constexpr int64_t kBlockBytes = 256 << 10;
 
 // False at the corpus's end.
 bool read_block(CorpusReader& reader, Block& block) {
+  stop_if_signalled();
   std::string document;
   while (block.bytes < kBlockBytes && reader.next(document)) {
     block.bytes += static_cast<int64_t>(document.size()) + 1;
@@ -114,6 +116,7 @@ void tokenize(std::vector<Block>& blocks, const Tokenizer& tokenizer, int thread
   const auto work = [&] {
     for (size_t b; (b = next++) < blocks.size();) {
       try {
+        stop_if_signalled();
         for (const std::string& text : blocks[b].documents) {
           const std::vector<int32_t> ids = tokenizer.document(text);
           blocks[b].ids.insert(blocks[b].ids.end(), ids.begin(), ids.end());

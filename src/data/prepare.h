@@ -41,7 +41,7 @@ using PrepareProgress = std::function<void(int64_t done_bytes, int64_t total_byt
 // Tokenizes `files` into `folder`, which appears whole or not at all, or reuses the set there if it
 // was made from the same files, tokenizer and settings. A set made from others is replaced; a
 // folder that is no token set is an Error. So is text shorter than one chunk. `progress` may be
-// empty, and may throw to stop.
+// empty, and may throw to stop. Throws Interrupted (base/signals.h) between blocks of text.
 Prepared prepare(const std::vector<TextFile>& files, const Tokenizer& tokenizer,
                  const PrepareOptions& options, const std::string& folder,
                  const PrepareProgress& progress = {});

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/progress.h"
+#include "base/signals.h"
 #include "eval/outliers.h"
 #include "eval/precision.h"
 
@@ -77,6 +78,7 @@ Evaluation evaluate(const Pretrained& pretrained, const BatchSource& source,
   double weighted_loss = 0;
   int64_t correct = 0, correct5 = 0, weight = 0;
   for (int64_t b = 0; b < batches; ++b) {
+    stop_if_signalled();
     const int64_t count = std::min(size, source.samples() - b * size);
     const Batch batch = batch_in_order(source, b * size, count, options.seed).to(options.device);
     outliers.measure_kurtosis(b < options.kurtosis_batches);

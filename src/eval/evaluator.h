@@ -42,7 +42,7 @@ void check_finite(const Json& evaluation);
 void check_vocabulary(const BatchSource& source, const Pretrained& pretrained);
 
 // Runs the model over `source` in order. `inner` listens before the statistics: they see what it
-// lets through.
+// lets through. Throws Interrupted (base/signals.h) between batches.
 Evaluation evaluate(const Pretrained& pretrained, const BatchSource& source,
                     const EvaluationOptions& options, const std::vector<TapListener*>& inner = {});
 

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/progress.h"
+#include "base/signals.h"
 #include "data/sampler.h"
 
 namespace quench {
@@ -35,6 +36,7 @@ void calibrate(const Pretrained& pretrained, const BatchSource& source, const Pt
   const Sampler sampler(source.samples(), seed, c.shuffle);
   Progress progress("calibrate", c.batches, "samples", static_cast<double>(c.batch_size));
   for (int64_t b = 0; b < c.batches; ++b) {
+    stop_if_signalled();
     const int64_t left =
         c.shuffle ? c.batch_size : std::min(c.batch_size, source.samples() - b * c.batch_size);
     if (left <= 0) break;  // in order, the data is read once

@@ -158,7 +158,8 @@ void Run::loop(MetricsLog& metrics) {
       std::make_unique<Progress>("train", t.steps, text ? "tokens" : "images", units, step());
   restart_clock();
   char detail[32] = "";
-  while (step() < t.steps && !caught_signal()) {
+  while (step() < t.steps) {
+    stop_if_signalled();
     const StepResult result = session_->step([&] { return loader.next(); });
     loss_sum_ += result.loss;
     ++loss_count_;
@@ -173,23 +174,24 @@ void Run::loop(MetricsLog& metrics) {
     }
     if (due(t.checkpoint_every) || last) save();
   }
-  if (step() < t.steps) save();
-  if (step() == t.steps) progress->finish();
+  progress->finish();
 }
 
 int Run::train() {
   MetricsLog metrics(folder_, step(), config_.output.tensorboard);
-  loop(metrics);
-  if (step() < config_.train.steps) {
+  try {
+    loop(metrics);
+    const Json evaluation = evaluate_now("evaluate");
+    write_file_atomically(folder_ / "eval.json", dump(evaluation, 2) + "\n");
+    metrics.add(step(), "eval", summary(evaluation));
+    check_finite(evaluation);
+    return 0;
+  } catch (const Interrupted& interrupted) {
+    if (step() < config_.train.steps) save();  // after the last step it is saved already
     log_warning(concat("stopped by a signal after step ", step(),
                        "; a checkpoint was written: continue with --resume"));
-    return caught_signal();
+    return interrupted.signal;
   }
-  const Json evaluation = evaluate_now("evaluate");
-  write_file_atomically(folder_ / "eval.json", dump(evaluation, 2) + "\n");
-  metrics.add(step(), "eval", summary(evaluation));
-  check_finite(evaluation);
-  return 0;
 }
 
 }  // namespace

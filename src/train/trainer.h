@@ -85,7 +85,8 @@ class TrainingSession {
 Pretrained build_model(const RunConfig& config, const OpenedData& data);
 
 // Trains into `folder`; with `resume` from its newest checkpoint, if it has one. Returns the signal
-// that stopped it, or 0. Throws Error if the model that came out has no finite loss.
+// that stopped it, or 0. Throws Error if the model that came out has no finite loss, Interrupted
+// (base/signals.h) if a signal came before there was a run to continue.
 int train(const RunConfig& config, const std::filesystem::path& folder, bool resume);
 
 }  // namespace quench

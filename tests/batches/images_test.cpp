@@ -4,9 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <fstream>
 
-#include "base/log.h"
 #include "batches/loader.h"
 #include "config/fields.h"
 #include "tests/data/image/support.h"
@@ -16,6 +14,7 @@ namespace {
 
 using testing_images::error_of;
 using testing_images::golden_path;
+using testing_images::logged;
 using testing_images::mentions;
 using testing_images::TempFolder;
 
@@ -262,16 +261,49 @@ TEST(ImagesData, ACorruptImageEndsTheRunOrGivesWayToTheNext) {
       mentions(error_of([&] { batch_in_order(*open(keys).source, 0, 2, 0); }), {"/train/a/0.jpg"}));
 
   const OpenedData opened = open(keys + ", on_error: skip");
-  const std::string log = folder.path() + "/log.txt";
-  set_log_file(log, false);
-  const Batch batch = batch_in_order(*opened.source, 0, 3, 0);
-  batch_in_order(*opened.source, 0, 3, 0);
-  set_log_file({}, false);
+  Batch batch;
+  const std::string said = logged(
+      [&] {
+        batch = batch_in_order(*opened.source, 0, 3, 0);
+        batch_in_order(*opened.source, 0, 3, 0);
+      },
+      folder);
   EXPECT_TRUE(at::equal(batch.pixel_values[0], batch.pixel_values[1]));
-  std::ifstream in(log);
-  const std::string said{std::istreambuf_iterator<char>(in), {}};
   EXPECT_TRUE(mentions(said, {"/train/a/0.jpg", "(1 unreadable so far)"}));
   EXPECT_EQ(std::count(said.begin(), said.end(), '\n'), 1) << said;
+}
+
+TEST(ImagesData, EmptyClassesAreLeftOutWhereErrorsAreSkipped) {
+  TempFolder folder;
+  fill(folder, "train");
+  fill(folder, "validation");
+  for (const char* name : {"/train/aa", "/validation/c"})
+    std::filesystem::create_directories(folder.path() + name);
+  const std::string keys =
+      concat("type: image_folder, train: ", folder.path(), "/train, validation: ", folder.path(),
+             "/validation, on_error: skip, ", kPlain);
+  for (const Subset subset : {Subset::kTrain, Subset::kValidation}) {
+    const OpenedData opened = open(keys, subset);
+    EXPECT_EQ(opened.vocabulary_or_classes, 2);
+    EXPECT_TRUE(at::equal(batch_in_order(*opened.source, 0, 3, 0).labels,
+                          at::tensor({0, 0, 1}, at::kLong)));
+  }
+  std::filesystem::remove_all(folder.path() + "/validation/a/0.jpg");
+  std::filesystem::remove_all(folder.path() + "/validation/a/1.png");
+  EXPECT_TRUE(
+      mentions(error_of([&] { open(keys); }), {"same classes", "'a' is only in the first"}));
+}
+
+TEST(ImagesData, LabelsOutOfRangeAreLeftOutWhereErrorsAreSkipped) {
+  TempFolder folder;
+  std::vector<uint8_t> bytes = cifar_record({10});
+  for (const uint8_t byte : cifar_record({4})) bytes.push_back(byte);
+  folder.write("test_batch.bin", bytes);
+  const std::string keys = concat("type: cifar10, path: ", folder.path(), ", ", kPlain);
+  EXPECT_TRUE(mentions(error_of([&] { open(keys, Subset::kValidation); }), {"has label 10"}));
+  const OpenedData opened = open(keys + ", on_error: skip", Subset::kValidation);
+  EXPECT_EQ(opened.source->samples(), 1);
+  EXPECT_EQ(batch_in_order(*opened.source, 0, 1, 0).labels.item<int64_t>(), 4);
 }
 
 TEST(ImagesData, ImagesAreForClassification) {

@@ -344,6 +344,74 @@ TEST_F(CorporaTest, MistakesNameTheCorpus) {
                {"data: no file is held out", "validation_share"});
 }
 
+// One file of 60 lines, a quarter of whose chunks is held out.
+class LoneFileTest : public CorporaTest {
+ protected:
+  LoneFileTest() {
+    data_.validation_share = 0.25;
+    data_.corpora = {{{scratch_ / "corpus/0.txt"}, {}, 1}};
+  }
+  // All chunks of the file.
+  at::Tensor whole() const {
+    TextData data = data_;
+    data.validation_share = 0;
+    return all(*data.open(Subset::kTrain, context("clm")).source);
+  }
+};
+
+TEST_F(LoneFileTest, ItsLastChunksAreHeldOut) {
+  const at::Tensor chunks = whole();
+  const int64_t held_out = std::llround(0.25 * static_cast<double>(chunks.size(0)));
+  ASSERT_GE(held_out, 2);
+  const auto before = cached();
+  EXPECT_TRUE(at::equal(all(*source()), chunks.slice(0, 0, -held_out)));
+  EXPECT_TRUE(at::equal(all(*source(Subset::kValidation)), chunks.slice(0, -held_out)));
+  EXPECT_EQ(cached(), before) << "one prepared set for both";
+}
+
+TEST_F(LoneFileTest, EitherSideHasAChunk) {
+  const int64_t chunks = whole().size(0);
+  data_.validation_share = 1e-9;
+  EXPECT_EQ(source(Subset::kValidation)->samples(), 1);
+  EXPECT_EQ(source()->samples(), chunks - 1);
+  data_.validation_share = 1 - 1e-9;
+  EXPECT_EQ(source(Subset::kValidation)->samples(), chunks - 1);
+  EXPECT_EQ(source()->samples(), 1);
+}
+
+TEST_F(LoneFileTest, WeightsCountItsOwnPart) {
+  const int64_t part = source()->samples();
+  const at::Tensor held_out = all(*source(Subset::kValidation));
+  data_.corpora[0].weight = 1.5;
+  const BatchSourcePtr more = source();
+  EXPECT_EQ(more->samples(), std::llround(1.5 * static_cast<double>(part)));
+  for (const at::Tensor& chunk : held_out.unbind())
+    EXPECT_FALSE((all(*more) == chunk).all(1).any().item<bool>());
+}
+
+TEST_F(LoneFileTest, NoOtherCorpusTrainsOnIt) {
+  data_.corpora.push_back({{scratch_ / "corpus/[01].txt"}, {scratch_ / "corpus/2.txt"}, 1});
+  const at::Tensor own = alone(data_.corpora[0]),
+                   other = alone({{scratch_ / "corpus/1.txt"}, {scratch_ / "corpus/2.txt"}, 1});
+  EXPECT_TRUE(at::equal(all(*source()), at::cat({own, other})));
+  data_.corpora[1].validation_files = {scratch_ / "corpus/0.txt"};
+  EXPECT_NE(error_of([&] { source(); }).find("data.corpora.0: every file is held out"),
+            std::string::npos);
+}
+
+TEST_F(LoneFileTest, ASingleChunkCannotBeSplit) {
+  const int64_t tokens = whole().numel();
+  data_.max_seq_length = tokens - kLength;
+  try {
+    source();
+    FAIL() << "no error";
+  } catch (const UsageError& error) {
+    for (const std::string& part : {std::string("data.validation_share"), scratch_ / "corpus/0.txt",
+                                    concat("1 chunk of ", tokens - kLength, " tokens")})
+      EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
+  }
+}
+
 struct TextConfig {
   std::shared_ptr<DataConfig> data;
 };

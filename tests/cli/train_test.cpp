@@ -29,16 +29,37 @@ class CliTrain : public CliTest {
       EXPECT_TRUE(folder_.read(a + "/" + file) == folder_.read(b + "/" + file)) << file;
     }
   }
-  // A run that is long enough to be stopped on its way by `signal`.
-  Outcome stopped_by(int signal) {
-    const pid_t child = start({"train", "tiny.yaml", "--output", "run", "--set",
-                               "train.steps=1000000", "--set", "train.checkpoint_every=0"});
-    wait_until(child, [&] { return losses_logged("run"); });
+  // Sends `signal` once `condition` holds.
+  template <class Condition>
+  Outcome stopped_by(int signal, const std::vector<std::string>& arguments,
+                     const Condition& condition) {
+    const pid_t child = start(arguments);
+    wait_until(child, condition);
     ::kill(child, signal);
     return finish(child);
   }
-  bool losses_logged(const std::string& run) const {
-    return folder_.read(run + "/metrics.jsonl").find('\n') != std::string::npos;
+  // A run that is long enough to be stopped on its way.
+  Outcome stopped_by(int signal) {
+    return stopped_by(signal,
+                      {"train", "tiny.yaml", "--output", "run", "--set", "train.steps=1000000",
+                       "--set", "train.checkpoint_every=0"},
+                      [&] { return logged("run", "\n"); });
+  }
+  bool logged(const std::string& run, const std::string& text) const {
+    return folder_.read(run + "/metrics.jsonl").find(text) != std::string::npos;
+  }
+  // An evaluation by single samples takes minutes.
+  void make_validation_long() const {
+    const at::Tensor ids = at::ones({1 << 18, kLength}, at::kLong);
+    write_safetensors(folder_ / "validation.safetensors", {{"input_ids", ids}, {"labels", ids}});
+  }
+  // text.yaml on many megabytes of text.
+  void write_long_text() const {
+    std::string text, all;
+    for (const std::string& line : sample_lines(20000)) text += line + "\n";
+    for (int i = 0; i < 24; ++i) all += text;
+    folder_.write("a.txt", all);
+    folder_.write("text.yaml", "model: {type: bert}\ndata: {type: text, files: [a.txt]}\n");
   }
 };
 
@@ -159,6 +180,74 @@ TEST_F(CliTrain, SigintEndsWith130AndACheckpoint) {
   const Outcome outcome = stopped_by(SIGINT);
   EXPECT_EQ(outcome.status, 130) << outcome.err;
   EXPECT_TRUE(exists(newest("run") + "/model.safetensors"));
+}
+
+TEST_F(CliTrain, ASignalStopsAnEvaluationOnTheWay) {
+  make_validation_long();
+  const std::vector<std::string> arguments = {"train", "tiny.yaml",
+                                              "--set", "train.eval_every=3",
+                                              "--set", "train.checkpoint_every=0",
+                                              "--set", "eval.batch_size=1"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), arguments.begin(), arguments.end());
+    return more;
+  };
+  const Outcome outcome =
+      stopped_by(SIGINT, with({"--output", "run"}), [&] { return logged("run", "{\"step\":3,"); });
+  EXPECT_EQ(outcome.status, 130) << outcome.err;
+  EXPECT_NE(outcome.err.find("after step 3; a checkpoint was written"), std::string::npos);
+  EXPECT_EQ(newest("run"), "run/checkpoints/step-00000003");
+
+  done(with({"--output", "run", "--resume", "--set", "eval.max_batches=2"}));
+  done(with({"--output", "straight", "--set", "eval.max_batches=2"}));
+  expect_same_bytes("straight/checkpoints/step-00000004", "run/checkpoints/step-00000004");
+}
+
+TEST_F(CliTrain, ASignalStopsTheLastEvaluation) {
+  make_validation_long();
+  const std::string last = "run/checkpoints/step-00000004";
+  const Outcome outcome =
+      stopped_by(SIGTERM, {"train", "tiny.yaml", "--output", "run", "--set", "eval.batch_size=1"},
+                 [&] { return newest("run") == last; });
+  EXPECT_EQ(outcome.status, 143) << outcome.err;
+  EXPECT_NE(outcome.err.find("--resume"), std::string::npos) << outcome.err;
+  EXPECT_FALSE(exists("run/eval.json"));
+  done({"train", "run", "--resume", "--set", "eval.max_batches=2"});
+  EXPECT_TRUE(exists("run/eval.json"));
+}
+
+TEST_F(CliTrain, ASignalStopsTheTrainingOfATokenizer) {
+  write_long_text();
+  const Outcome outcome = stopped_by(SIGTERM, {"train", "text.yaml", "--output", "run"}, [&] {
+    return folder_.read("stderr").find("training a unigram tokenizer") != std::string::npos;
+  });
+  EXPECT_EQ(outcome.status, 143) << outcome.err;
+  EXPECT_FALSE(exists("cache/tokenizers")) << "it went on";
+  EXPECT_FALSE(exists("run"));
+}
+
+TEST_F(CliTrain, ASignalStopsTokenizingAndLeavesNothing) {
+  write_long_text();
+  std::string some;
+  for (const std::string& line : sample_lines(500)) some += line + "\n";
+  folder_.write("some.txt", some);
+  done({"tokenizer", "train", "some.txt", "--output", "spm", "--vocab-size", "150"});
+  const auto tokenizing = [&] {
+    std::error_code none;
+    const fs::directory_iterator entries(folder_ / "cache/tokens", none);
+    return entries != fs::directory_iterator();
+  };
+  for (const std::vector<std::string>& command :
+       {std::vector<std::string>{"train", "text.yaml", "--output", "run"},
+        {"data", "prepare", "text.yaml"}}) {
+    std::vector<std::string> arguments = command;
+    arguments.insert(arguments.end(), {"--set", "tokenizer.path=spm"});
+    const Outcome outcome = stopped_by(SIGINT, arguments, tokenizing);
+    EXPECT_EQ(outcome.status, 130) << outcome.err;
+    EXPECT_NE(outcome.err.find("stopped by a signal"), std::string::npos) << outcome.err;
+    EXPECT_FALSE(tokenizing());
+    EXPECT_FALSE(exists("run"));
+  }
 }
 
 TEST_F(CliTrain, ANonFiniteLossEndsTheRun) {

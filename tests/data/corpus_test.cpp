@@ -185,10 +185,24 @@ TEST(SplitFiles, LeavesNeitherSideEmpty) {
   EXPECT_EQ(split_files({{"x/a", "a"}, {"y/a", "a"}}, 0.5, 1).train.size(), 1u);
 }
 
-TEST(SplitFiles, ShareZeroTrainsOnEverythingAndOneFileCannotBeSplit) {
-  EXPECT_EQ(split_files(many_files(1), 0, 1).train.size(), 1u);
-  EXPECT_THROW(split_files(many_files(1), 0.1, 1), Error);
+TEST(SplitFiles, ShareZeroTrainsOnEverything) {
+  const FileSplit split = split_files(many_files(1), 0, 1);
+  EXPECT_EQ(split.train.size(), 1u);
+  EXPECT_TRUE(split.validation.empty());
+  EXPECT_FALSE(split.within_file);
+}
+
+TEST(SplitFiles, ALoneFileIsSplitWithin) {
+  const FileSplit split = split_files(many_files(1), 0.1, 1);
+  EXPECT_EQ(names(split.train), Strings{"0"});
+  EXPECT_EQ(names(split.validation), Strings{"0"});
+  EXPECT_TRUE(split.within_file);
+  EXPECT_FALSE(split_files(many_files(2), 0.1, 1).within_file);
+}
+
+TEST(SplitFiles, RefusesWhatItCannotSplit) {
   EXPECT_THROW(split_files(many_files(2), 1, 1), Error);
+  EXPECT_THROW(split_files({}, 0.1, 1), Error);
 }
 
 }  // namespace

@@ -19,9 +19,6 @@ struct ImageBatch {
   int64_t skipped = 0;              // unreadable pictures that were replaced
 };
 
-// What a picture that cannot be read does: end the run, or give way to the next readable one.
-enum class OnError { kFail, kSkip };
-
 // Which part of which training step a batch is. `first_position` counts in the global batch of the
 // step, over all ranks and micro-batches; with Mixup or CutMix it is even.
 struct BatchKey {
@@ -32,7 +29,8 @@ struct BatchKey {
 
 class ImageBatcher {
  public:
-  // Throws UsageError when an option's value cannot be.
+  // With kSkip a picture that cannot be read gives way to the next readable one. Throws UsageError
+  // when an option's value cannot be.
   ImageBatcher(ImageSourcePtr source, ImageOptions options, int threads,
                OnError on_error = OnError::kFail);
 

@@ -40,26 +40,28 @@ void append_records(const std::string& path, size_t label_bytes, StoredImages& o
 }
 
 ImageSourcePtr read_cifar(const std::string& folder, const std::vector<std::string>& files,
-                          size_t label_bytes, const std::string& names_file, int classes) {
+                          size_t label_bytes, const std::string& names_file, int classes,
+                          OnError on_error) {
   StoredImages stored{.name = folder, .width = kSide, .height = kSide, .channels = 3};
   stored.class_names = read_names(folder + "/" + names_file, classes);
   for (const std::string& file : files) append_records(folder + "/" + file, label_bytes, stored);
-  return std::make_shared<MemorySource>(std::move(stored));
+  return std::make_shared<MemorySource>(std::move(stored), on_error);
 }
 
 }  // namespace
 
-ImageSourcePtr cifar10(const std::string& folder, bool train) {
+ImageSourcePtr cifar10(const std::string& folder, bool train, OnError on_error) {
   std::vector<std::string> files{"test_batch.bin"};
   if (train) {
     files = {"data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin",
              "data_batch_5.bin"};
   }
-  return read_cifar(folder, files, 1, "batches.meta.txt", 10);
+  return read_cifar(folder, files, 1, "batches.meta.txt", 10, on_error);
 }
 
-ImageSourcePtr cifar100(const std::string& folder, bool train) {
-  return read_cifar(folder, {train ? "train.bin" : "test.bin"}, 2, "fine_label_names.txt", 100);
+ImageSourcePtr cifar100(const std::string& folder, bool train, OnError on_error) {
+  return read_cifar(folder, {train ? "train.bin" : "test.bin"}, 2, "fine_label_names.txt", 100,
+                    on_error);
 }
 
 }  // namespace quench

@@ -1,8 +1,10 @@
 #include <algorithm>
 #include <cctype>
 #include <filesystem>
+#include <iterator>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "data/image/decode.h"
 #include "data/image/source.h"
 
@@ -27,12 +29,20 @@ std::vector<std::string> sorted_folders(const std::string& folder) {
   return names;
 }
 
+bool is_image(const fs::directory_entry& entry) {
+  return entry.is_regular_file() && is_image(entry.path());
+}
+
+// All that is below a folder.
+fs::recursive_directory_iterator below(const fs::path& folder) {
+  return fs::recursive_directory_iterator(folder, fs::directory_options::follow_directory_symlink);
+}
+
 // Folder by folder, then by file name, as torchvision lists them.
 std::vector<fs::path> sorted_images(const fs::path& folder) {
   std::vector<fs::path> files;
-  const auto options = fs::directory_options::follow_directory_symlink;
-  for (const auto& entry : fs::recursive_directory_iterator(folder, options)) {
-    if (entry.is_regular_file() && is_image(entry.path())) files.push_back(entry.path());
+  for (const auto& entry : below(folder)) {
+    if (is_image(entry)) files.push_back(entry.path());
   }
   std::sort(files.begin(), files.end(), [](const fs::path& a, const fs::path& b) {
     const int order = a.parent_path().native().compare(b.parent_path().native());
@@ -43,10 +53,12 @@ std::vector<fs::path> sorted_images(const fs::path& folder) {
 
 class ImageFolder : public ImageSource {
  public:
-  explicit ImageFolder(const std::string& folder) {
+  ImageFolder(const std::string& folder, OnError on_error) {
     check(fs::is_directory(folder), folder, ": not a folder, expected one folder a class in it");
-    names_ = sorted_folders(folder);
-    check(!names_.empty(), folder, ": no class folders in it, expected one folder a class");
+    names_ = image_classes(folder, on_error);
+    check(!names_.empty(), folder,
+          ": no class folders in it, expected one folder of images a class");
+    warn_of_empty(folder);
     for (const std::string& name : names_) {
       const fs::path class_folder = fs::path(folder) / name;
       const std::vector<fs::path> files = sorted_images(class_folder);
@@ -65,6 +77,14 @@ class ImageFolder : public ImageSource {
   const std::vector<std::string>& class_names() const override { return names_; }
 
  private:
+  void warn_of_empty(const std::string& folder) const {
+    std::vector<std::string> empty;
+    std::ranges::set_difference(sorted_folders(folder), names_, std::back_inserter(empty));
+    if (!empty.empty())
+      log_warning(concat(folder, "/", empty[0], ": this class has no images; it is left out (",
+                         empty.size(), " in all)"));
+  }
+
   std::vector<std::string> names_;
   std::vector<std::string> files_;
   std::vector<int64_t> ends_;  // of each class in files_
@@ -72,8 +92,19 @@ class ImageFolder : public ImageSource {
 
 }  // namespace
 
-ImageSourcePtr image_folder(const std::string& folder) {
-  return std::make_shared<ImageFolder>(folder);
+std::vector<std::string> image_classes(const std::string& folder, OnError on_error) {
+  std::vector<std::string> names = sorted_folders(folder);
+  if (on_error == OnError::kSkip)
+    std::erase_if(names, [&](const std::string& name) {
+      const auto files = below(fs::path(folder) / name);
+      return std::none_of(begin(files), end(files),
+                          [](const auto& file) { return is_image(file); });
+    });
+  return names;
+}
+
+ImageSourcePtr image_folder(const std::string& folder, OnError on_error) {
+  return std::make_shared<ImageFolder>(folder, on_error);
 }
 
 }  // namespace quench

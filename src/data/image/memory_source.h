@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/error.h"
+#include "base/log.h"
 #include "data/image/source.h"
 
 namespace quench {
@@ -18,22 +19,31 @@ struct StoredImages {
 
 class MemorySource : public ImageSource {
  public:
-  // Throws Error when a label has no class.
-  explicit MemorySource(StoredImages stored) : stored_(std::move(stored)) {
+  // Throws Error when a label has no class; with kSkip, when none has one.
+  MemorySource(StoredImages stored, OnError on_error) : stored_(std::move(stored)) {
+    std::string first;  // complaint
     for (size_t i = 0; i < stored_.labels.size(); ++i) {
-      check(stored_.labels[i] < stored_.class_names.size(), stored_.name, ": image ", i,
-            " has label ", int{stored_.labels[i]}, ", expected 0 to ",
-            stored_.class_names.size() - 1);
+      if (stored_.labels[i] < stored_.class_names.size()) {
+        images_.push_back(i);
+      } else if (first.empty()) {
+        first = concat(stored_.name, ": image ", i, " has label ", int{stored_.labels[i]},
+                       ", expected 0 to ", stored_.class_names.size() - 1);
+        check(on_error == OnError::kSkip, first);
+      }
     }
+    check(!images_.empty(), first, "; no image has a label in range");
+    if (!first.empty())
+      log_warning(
+          concat(first, "; it is left out (", stored_.labels.size() - images_.size(), " in all)"));
   }
 
-  int64_t size() const override { return static_cast<int64_t>(stored_.labels.size()); }
-  int64_t label(int64_t index) const override { return stored_.labels.at(index); }
+  int64_t size() const override { return static_cast<int64_t>(images_.size()); }
+  int64_t label(int64_t index) const override { return stored_.labels[images_.at(index)]; }
   const std::vector<std::string>& class_names() const override { return stored_.class_names; }
 
   Image load(int64_t index) const override {
     const size_t plane = static_cast<size_t>(stored_.width) * stored_.height;
-    const uint8_t* in = stored_.pixels.data() + plane * stored_.channels * index;
+    const uint8_t* in = stored_.pixels.data() + plane * stored_.channels * images_.at(index);
     const size_t stride = stored_.channels == 1 ? 0 : plane;
     Image image(stored_.width, stored_.height);
     for (size_t i = 0; i < plane; ++i) {
@@ -44,6 +54,7 @@ class MemorySource : public ImageSource {
 
  private:
   StoredImages stored_;
+  std::vector<size_t> images_;  // those with a class
 };
 
 }  // namespace quench

@@ -68,7 +68,7 @@ IdxArray read_idx(const std::string& plain_path, size_t rank) {
 
 }  // namespace
 
-ImageSourcePtr mnist(const std::string& folder, bool train) {
+ImageSourcePtr mnist(const std::string& folder, bool train, OnError on_error) {
   const std::string prefix = folder + (train ? "/train-" : "/t10k-");
   IdxArray images = read_idx(prefix + "images-idx3-ubyte", 3);
   IdxArray labels = read_idx(prefix + "labels-idx1-ubyte", 1);
@@ -81,7 +81,7 @@ ImageSourcePtr mnist(const std::string& folder, bool train) {
                       .pixels = std::move(images.bytes),
                       .labels = std::move(labels.bytes)};
   for (int i = 0; i < 10; ++i) stored.class_names.push_back(std::to_string(i));
-  return std::make_shared<MemorySource>(std::move(stored));
+  return std::make_shared<MemorySource>(std::move(stored), on_error);
 }
 
 }  // namespace quench

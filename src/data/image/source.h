@@ -23,17 +23,26 @@ class ImageSource {
 
 using ImageSourcePtr = std::shared_ptr<const ImageSource>;
 
+// What is wrong in a data set (a picture that cannot be read, a class without pictures, a label out
+// of range) is an Error, or it is left out: a class and pictures with such labels where the source
+// is opened, with one warning that counts them; an unreadable picture where a batch needs it
+// (batcher.h).
+enum class OnError { kFail, kSkip };
+
 // torchvision's ImageFolder: one folder a class, classes in the order of their names, JPEG and PNG
-// files anywhere below. Throws Error when a class has no image.
-ImageSourcePtr image_folder(const std::string& folder);
+// files anywhere below.
+ImageSourcePtr image_folder(const std::string& folder, OnError on_error = OnError::kFail);
+
+// The classes of an image folder; a class without pictures is one only with kFail.
+std::vector<std::string> image_classes(const std::string& folder, OnError on_error);
 
 // The binary versions of CIFAR (data_batch_*.bin and test_batch.bin; train.bin and test.bin, fine
 // labels).
-ImageSourcePtr cifar10(const std::string& folder, bool train);
-ImageSourcePtr cifar100(const std::string& folder, bool train);
+ImageSourcePtr cifar10(const std::string& folder, bool train, OnError on_error = OnError::kFail);
+ImageSourcePtr cifar100(const std::string& folder, bool train, OnError on_error = OnError::kFail);
 
 // MNIST, Fashion-MNIST and their like: {train,t10k}-{images-idx3,labels-idx1}-ubyte, plain or .gz.
-ImageSourcePtr mnist(const std::string& folder, bool train);
+ImageSourcePtr mnist(const std::string& folder, bool train, OnError on_error = OnError::kFail);
 
 // A made-up task: one of ten shapes, drawn with random place, size, tilt and colour on an
 // uninformative background; beyond ten classes the colour tells too. Image i is a pure function of

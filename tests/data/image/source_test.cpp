@@ -37,6 +37,25 @@ TEST(ImageFolder, EmptyClassOrFolderIsAnError) {
   EXPECT_TRUE(mentions(error_of([] { image_folder("no/such/folder"); }), {"not a folder"}));
 }
 
+TEST(ImageFolder, CanLeaveOutEmptyClasses) {
+  TempFolder folder;
+  folder.copy(golden_path("rgb.jpg"), "cat/a.jpg");
+  folder.copy(golden_path("grey.jpg"), "eel/deeper/a.jpg");
+  folder.write("dog/notes.txt", std::vector<uint8_t>{1});
+  std::filesystem::create_directory(folder.path() + "/fox");
+  ImageSourcePtr source;
+  const std::string said =
+      logged([&] { source = image_folder(folder.path(), OnError::kSkip); }, folder);
+  EXPECT_TRUE(mentions(said, {"/dog: this class has no images", "(2 in all)"}));
+  EXPECT_EQ(std::count(said.begin(), said.end(), '\n'), 1) << said;
+  EXPECT_EQ(source->class_names(), (std::vector<std::string>{"cat", "eel"}));
+  EXPECT_EQ(source->size(), 2);
+  EXPECT_EQ(source->label(1), 1);
+  for (const char* name : {"/cat", "/eel"}) std::filesystem::remove_all(folder.path() + name);
+  EXPECT_TRUE(mentions(error_of([&] { image_folder(folder.path(), OnError::kSkip); }),
+                       {"no class folders"}));
+}
+
 std::vector<uint8_t> cifar_records(std::vector<uint8_t> labels, size_t label_bytes) {
   std::vector<uint8_t> bytes;
   for (uint8_t label : labels) {
@@ -82,6 +101,25 @@ TEST(Cifar, WrongSizeOrLabelIsAnError) {
       mentions(error_of([&] { cifar10(folder.path(), true); }), {"data_batch_1.bin: cannot open"}));
 }
 
+TEST(Cifar, CanLeaveOutLabelsOutOfRange) {
+  TempFolder folder;
+  folder.write("test_batch.bin", cifar_records({3, 10, 9, 255, 0}, 1));
+  ImageSourcePtr source;
+  const std::string said =
+      logged([&] { source = cifar10(folder.path(), false, OnError::kSkip); }, folder);
+  EXPECT_TRUE(mentions(said, {"image 1 has label 10, expected 0 to 9", "(2 in all)"}));
+  EXPECT_EQ(std::count(said.begin(), said.end(), '\n'), 1) << said;
+  ASSERT_EQ(source->size(), 3);
+  const uint8_t labels[] = {3, 9, 0};
+  for (int64_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(source->label(i), labels[i]);
+    EXPECT_EQ(source->load(i).row(0)[0], labels[i]) << "the pixels that belong to the label";
+  }
+  folder.write("test_batch.bin", cifar_records({10}, 1));
+  EXPECT_TRUE(mentions(error_of([&] { cifar10(folder.path(), false, OnError::kSkip); }),
+                       {"image 0 has label 10", "no image has a label in range"}));
+}
+
 std::vector<uint8_t> idx(std::vector<uint8_t> sizes, std::vector<uint8_t> data) {
   std::vector<uint8_t> bytes{0, 0, 8, static_cast<uint8_t>(sizes.size())};
   for (uint8_t size : sizes) bytes.insert(bytes.end(), {0, 0, 0, size});
@@ -104,6 +142,19 @@ TEST(Mnist, ReadsPlainAndGzipped) {
   EXPECT_EQ(source->label(0), 7);
   EXPECT_EQ(source->load(1).width, 3);
   EXPECT_EQ(source->load(1).rgb, (std::vector<uint8_t>{4, 4, 4, 5, 5, 5, 6, 6, 6}));
+}
+
+TEST(Mnist, CanLeaveOutLabelsOutOfRange) {
+  TempFolder folder;
+  folder.write("t10k-labels-idx1-ubyte", idx({2}, {11, 4}));
+  folder.write("t10k-images-idx3-ubyte", idx({2, 1, 1}, {1, 2}));
+  ImageSourcePtr source;
+  EXPECT_TRUE(
+      mentions(logged([&] { source = mnist(folder.path(), false, OnError::kSkip); }, folder),
+               {"t10k-labels-idx1-ubyte: image 0 has label 11", "(1 in all)"}));
+  ASSERT_EQ(source->size(), 1);
+  EXPECT_EQ(source->label(0), 4);
+  EXPECT_EQ(source->load(0).rgb, (std::vector<uint8_t>{2, 2, 2}));
 }
 
 TEST(Mnist, InconsistentFilesAreErrors) {

@@ -12,6 +12,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "data/image/decode.h"
 #include "data/image/image.h"
 
@@ -58,6 +59,17 @@ class TempFolder {
  private:
   std::filesystem::path path_;
 };
+
+// What `function` logs; `folder` gets a file for it.
+template <class Function>
+std::string logged(Function function, const TempFolder& folder) {
+  const std::string path = folder.path() + "/log.txt";
+  set_log_file(path, /*append=*/false);
+  function();
+  set_log_file({}, false);
+  std::ifstream in(path);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
 
 // What `function` throws, or "" when it does not.
 template <class Function>
