@@ -51,8 +51,9 @@ class Quench:
 
     def __init__(self, folder):
         self.folder = Path(folder)
-        sources = ["scripts/bench/tokenizer_driver.cpp", "src/base/hash.cpp", "src/base/json.cpp", "src/io/atomic_file.cpp"]
-        sources += [f"src/data/{name}.cpp" for name in ("byte_bpe", "hf_tokenizer", "wordpiece")]
+        rooms = {"base": ("hash", "json"), "io": ("atomic_file",), "data": ("byte_bpe", "hf_tokenizer", "wordpiece")}
+        sources = [f"src/{room}/{name}.cpp" for room, names in rooms.items() for name in names]
+        sources += ["scripts/bench/tokenizer_driver.cpp"]
         icu = subprocess.check_output(["pkg-config", "--cflags", "--libs", "icu-uc"], text=True)
         command = ["c++", "-std=c++20", "-O2", "-Isrc", *sources, *icu.split(), "-o", self.folder / "driver"]
         subprocess.run(command, cwd=ROOT, check=True)

@@ -134,8 +134,6 @@ std::vector<FileSplit> split(const TextData& data) {
           corpus.validation_files.empty()
               ? split_files(files, data.validation_share, static_cast<uint64_t>(data.split_seed))
               : FileSplit{files, expand(corpus.validation_files)});
-    } catch (const UsageError&) {
-      throw;
     } catch (const Error& error) {
       throw UsageError(concat(name_of(data, splits.size()), ": ", error.what()));
     }

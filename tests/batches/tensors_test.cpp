@@ -135,7 +135,8 @@ TEST_F(TensorsFile, AConfigNamesOneFileForEachSubset) {
             "data.validation: expected a safetensors file, got none");
   EXPECT_EQ(error_of([&] { data.validate(); }), "no error");
   data.validation = "no-such.safetensors";
-  EXPECT_EQ(error_of([&] { data.validate(); }), "data.validation: file 'no-such.safetensors' does not exist");
+  EXPECT_EQ(error_of([&] { data.validate(); }),
+            "data.validation: file 'no-such.safetensors' does not exist");
 }
 
 }  // namespace
