@@ -15,7 +15,7 @@ std::optional<c10::OperatorHandle> onednn_operator() {
   return op && op->hasKernelForDispatchKey(c10::DispatchKey::CPU) ? op : std::nullopt;
 }
 
-// MKL is as fast as oneDNN, or faster, on Intel's processors only.
+// Measured on Zen 4 (docs/performance.md); on Intel's processors MKL is at home.
 bool onednn_is_faster() {
 #if defined(__x86_64__)
   static const bool faster =
