@@ -5,6 +5,9 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <optional>
+#include <string_view>
+
 namespace quench {
 namespace {
 

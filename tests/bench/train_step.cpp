@@ -116,7 +116,7 @@ class Products {
   }
   void linear(int64_t rows, int64_t in, int64_t out) {
     const at::Tensor x = buffer({rows, in}), w = buffer({out, in}), g = buffer({rows, out}),
-                     grad = buffer({out, in, 1}).squeeze(-1);
+                     grad = buffer({out, in, 1}).squeeze(-1);  // not the weight's own memory
     products_.emplace_back([=] { linear_map(x, w); });
     products_.emplace_back([=] { linear_map(g, w.t()); });
     products_.emplace_back([=] {
