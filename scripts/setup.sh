@@ -10,8 +10,10 @@ cache=${QUENCH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/quench}
 say() { printf '== %s\n' "$*" >&2; }
 die() { printf 'setup.sh: %s\n' "$*" >&2; exit 1; }
 
+jpeg=libjpeg62-turbo-dev  # Debian's name
+if grep -qs ubuntu /etc/os-release; then jpeg=libjpeg-turbo8-dev; fi
 packages=(build-essential cmake ninja-build pkg-config ccache python3 python3-pip unzip clang-format shellcheck
-  nlohmann-json3-dev libspdlog-dev libcli11-dev libyaml-cpp-dev libicu-dev libjpeg62-turbo-dev libpng-dev zlib1g-dev
+  nlohmann-json3-dev libspdlog-dev libcli11-dev libyaml-cpp-dev libicu-dev "$jpeg" libpng-dev zlib1g-dev
   libgtest-dev)
 missing_packages() {
   for package in "${packages[@]}"; do
@@ -28,10 +30,7 @@ if command -v apt-get >/dev/null; then
       command -v sudo >/dev/null || die "these packages are missing and need root to install: ${missing[*]}"
       as_root=(sudo)
     fi
-    # libjpeg62-turbo-dev is Debian's name; Ubuntu calls it libjpeg-turbo8-dev.
-    apt-cache show libjpeg62-turbo-dev >/dev/null 2>&1 || "${as_root[@]}" apt-get update -qq
-    apt-cache show libjpeg62-turbo-dev >/dev/null 2>&1 ||
-      missing=("${missing[@]/libjpeg62-turbo-dev/libjpeg-turbo8-dev}")
+    apt-cache show "${missing[@]}" >/dev/null 2>&1 || "${as_root[@]}" apt-get update -qq
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
       "${missing[@]}" >/dev/null
   fi
