@@ -41,6 +41,7 @@ class TensorsSource : public BatchSource {
     check(tensors.empty(), path, ": unexpected tensor '",
           tensors.empty() ? "" : tensors.begin()->first, "'");
     check_shapes(path);
+    check_labels(path);
     largest_id_ = all_.labels.max().item<int64_t>();
     if (all_.input_ids.defined()) {
       largest_id_ = std::max(largest_id_, all_.input_ids.max().item<int64_t>());
@@ -85,6 +86,14 @@ class TensorsSource : public BatchSource {
       check(!x.defined() || x.sizes() == all_.input_ids.sizes(), path, ": ", name,
             ": expected the shape of input_ids ", all_.input_ids.sizes(), ", got ",
             x.defined() ? x.sizes() : at::IntArrayRef());
+  }
+
+  void check_labels(const std::string& path) const {
+    at::Tensor valid = all_.labels >= 0;
+    if (all_.input_ids.defined()) valid |= all_.labels == -100;
+    check(valid.all().item<bool>(), path, ": labels: expected values >= 0",
+          all_.input_ids.defined() ? ", or -100 where there is none" : "", ", got ",
+          all_.labels.masked_select(~valid)[0].item<int64_t>());
   }
 
   Batch all_;
