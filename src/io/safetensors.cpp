@@ -238,15 +238,8 @@ SafetensorsHeader read_safetensors_header(const fs::path& path) {
 }
 
 std::map<std::string, at::Tensor> read_safetensors(const fs::path& path) {
-  if (path.string().ends_with(".index.json")) return read_shards(path, read_file_of_tensors);
-  std::error_code ignored;
-  if (!fs::is_directory(path, ignored)) return read_file_of_tensors(path);
-  const fs::path single = path / "model.safetensors";
-  if (fs::exists(single, ignored)) return read_file_of_tensors(single);
-  const fs::path index = path / "model.safetensors.index.json";
-  check(fs::exists(index, ignored), path.string(),
-        " holds neither model.safetensors nor model.safetensors.index.json");
-  return read_shards(index, read_file_of_tensors);
+  const bool sharded = path.string().ends_with(".index.json");
+  return sharded ? read_shards(path, read_file_of_tensors) : read_file_of_tensors(path);
 }
 
 void write_safetensors(const fs::path& path,

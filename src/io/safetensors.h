@@ -38,8 +38,7 @@ struct SafetensorsHeader {
 // Reads and checks the header of one file; throws Error.
 SafetensorsHeader read_safetensors_header(const std::filesystem::path& path);
 
-// Reads one file, or a sharded set through its index (`*.index.json`), or whichever of
-// model.safetensors and model.safetensors.index.json a folder holds. Throws Error.
+// Reads one file, or a sharded set through its index (`*.index.json`). Throws Error.
 //
 // Nothing is copied: the tensors lie in a private memory map of the file, which lives as long as
 // any of them. They may be written to (the file never changes), and the file may be replaced or

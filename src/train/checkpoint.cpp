@@ -30,7 +30,11 @@ void delete_old(const fs::path& checkpoints, int64_t keep) {
       folders.push_back(entry.path());
   }
   std::sort(folders.rbegin(), folders.rend());
-  for (size_t i = static_cast<size_t>(keep); i < folders.size(); ++i) fs::remove_all(folders[i]);
+  for (size_t i = static_cast<size_t>(keep); i < folders.size(); ++i) {
+    std::error_code failed;
+    fs::remove_all(folders[i], failed);
+    if (failed) log_warning(concat("cannot delete ", folders[i].string(), ": ", failed.message()));
+  }
 }
 
 // The model of a checkpoint must be the one that the config describes.
@@ -42,6 +46,19 @@ void check_same_architecture(const Pretrained& saved, const Pretrained& expected
   check(config::write(saved.attention) == config::write(expected.attention),
         "was made with another attention: ", dump(config::write(saved.attention)),
         ", the config says ", dump(config::write(expected.attention)));
+}
+
+void read_state(const fs::path& file, TrainingState& state) {
+  try {
+    const Json json = parse_json(read_file(file));
+    state.step = json.at("step").get<int64_t>();
+    state.loss_scale = json.at("loss_scale").get<double>();
+    state.loss_scale_growth = json.at("loss_scale_growth").get<int64_t>();
+    state.loss_sum = json.value("loss_sum", 0.0);  // older checkpoints lack it
+    state.loss_count = json.value("loss_count", int64_t{0});
+  } catch (const Json::exception& error) {
+    fail(file.string(), ": ", error.what());
+  }
 }
 
 // Copies what was saved into tensors of the same names.
@@ -83,16 +100,9 @@ void load_checkpoint(const fs::path& run, Pretrained& pretrained, TrainingState&
   const fs::path folder = model_folder(run.string());
   try {
     check_same_architecture(load_architecture(folder), pretrained);
-    load_values(pretrained.model->parameters, read_safetensors(folder));
+    load_values(pretrained.model->parameters, read_safetensors(folder / "model.safetensors"));
     fill(state.tensors, read_safetensors(folder / "training.safetensors"));
-    const Json json = parse_json(read_file(folder / "state.json"));
-    state.step = json.at("step").get<int64_t>();
-    state.loss_scale = json.at("loss_scale").get<double>();
-    state.loss_scale_growth = json.at("loss_scale_growth").get<int64_t>();
-    state.loss_sum = json.value("loss_sum", 0.0);  // older checkpoints lack it
-    state.loss_count = json.value("loss_count", int64_t{0});
-  } catch (const Json::exception& error) {
-    fail((folder / "state.json").string(), ": ", error.what());
+    read_state(folder / "state.json", state);
   } catch (const Error& error) {
     fail("cannot resume from ", folder.string(), ": ", error.what());
   }

@@ -288,22 +288,13 @@ class Sharded : public Safetensors {
   const fs::path index_ = folder_ / "model.safetensors.index.json";
 };
 
-TEST_F(Sharded, IsReadThroughItsIndexOrItsFolder) {
+TEST_F(Sharded, IsReadThroughItsIndex) {
   write_file_atomically(index_, R"({"metadata": {"total_size": 24}, "weight_map":
       {"a": "model-1.safetensors", "b": "model-1.safetensors", "c": "model-2.safetensors"}})");
-  for (const fs::path& path : {index_, folder_}) {
-    const auto tensors = read_safetensors(path);
-    ASSERT_EQ(tensors.size(), 3u);
-    EXPECT_EQ(tensors.at("b").numel(), 2);
-    EXPECT_EQ(tensors.at("c").numel(), 3);
-  }
-}
-
-TEST_F(Sharded, FolderWithASingleFileNeedsNoIndex) {
-  EXPECT_EQ(error_of([&] { read_safetensors(folder_); }),
-            folder_.string() + " holds neither model.safetensors nor model.safetensors.index.json");
-  write_safetensors(file_, {{"x", at::ones({1})}});
-  EXPECT_EQ(read_safetensors(folder_).count("x"), 1u);
+  const auto tensors = read_safetensors(index_);
+  ASSERT_EQ(tensors.size(), 3u);
+  EXPECT_EQ(tensors.at("b").numel(), 2);
+  EXPECT_EQ(tensors.at("c").numel(), 3);
 }
 
 TEST_F(Sharded, RefusesAMalformedIndex) {
