@@ -113,37 +113,47 @@ std::vector<std::pair<std::string, at::Tensor>> Parameters::named_gradients() co
   return named;
 }
 
-std::vector<std::string> load_values(Parameters& parameters,
-                                     const std::map<std::string, at::Tensor>& tensors,
-                                     bool allow_partial) {
-  at::NoGradGuard no_grad;
-  std::vector<std::string> missing, unexpected, misshapen;
+NameDifference compare_names(const Parameters& parameters,
+                             const std::map<std::string, at::Tensor>& tensors) {
+  NameDifference difference;
   std::set<std::string> known;
-  for (Parameter& parameter : parameters.all()) {
+  for (const Parameter& parameter : parameters.all()) {
     for (const Parameter::Part& part : parameter.parts) {
       known.insert(part.name);
-      const auto found = tensors.find(part.name);
-      if (found == tensors.end()) {
-        missing.push_back(part.name);
-      } else if (found->second.sizes() != at::IntArrayRef(part.shape)) {
-        misshapen.push_back(concat(part.name, " (expected ", at::IntArrayRef(part.shape), ", got ",
-                                   found->second.sizes(), ")"));
-      }
+      if (!tensors.contains(part.name)) difference.missing.push_back(part.name);
     }
   }
   for (const auto& [name, tensor] : tensors)
-    if (!known.count(name)) unexpected.push_back(name);
+    if (!known.contains(name)) difference.unexpected.push_back(name);
+  return difference;
+}
+
+NameDifference load_values(Parameters& parameters, const std::map<std::string, at::Tensor>& tensors,
+                           bool allow_partial) {
+  at::NoGradGuard no_grad;
+  const NameDifference difference = compare_names(parameters, tensors);
+  std::vector<std::pair<at::Tensor, at::Tensor>> copies;
+  std::vector<std::string> misshapen;
+  for (Parameter& parameter : parameters.all()) {
+    for (const Parameter::Part& part : parameter.parts) {
+      const auto found = tensors.find(part.name);
+      if (found == tensors.end()) continue;
+      copies.emplace_back(parameter.view(part, parameter.value), found->second);
+      if (found->second.sizes() != at::IntArrayRef(part.shape))
+        misshapen.push_back(concat(part.name, " (expected ", at::IntArrayRef(part.shape), ", got ",
+                                   found->second.sizes(), ")"));
+    }
+  }
   check(misshapen.empty(), "parameters of another shape: ", listed(misshapen, 8));
   if (!allow_partial) {
-    check(missing.empty(), "parameters missing from the checkpoint: ", listed(missing, 8));
-    check(unexpected.empty(),
-          "parameters in the checkpoint that the model does not have: ", listed(unexpected, 8));
+    check(difference.missing.empty(),
+          "parameters missing from the checkpoint: ", listed(difference.missing, 8));
+    check(difference.unexpected.empty(),
+          "parameters in the checkpoint that the model does not have: ",
+          listed(difference.unexpected, 8));
   }
-  for (Parameter& parameter : parameters.all())
-    for (const Parameter::Part& part : parameter.parts)
-      if (const auto found = tensors.find(part.name); found != tensors.end())
-        parameter.view(part, parameter.value).copy_(found->second);
-  return missing;
+  for (auto& [value, tensor] : copies) value.copy_(tensor);
+  return difference;
 }
 
 }  // namespace quench

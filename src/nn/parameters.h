@@ -82,11 +82,17 @@ class Parameters {
   std::deque<Parameter> all_;
 };
 
+struct NameDifference {
+  std::vector<std::string> missing;     // parameters without a tensor, in registration order
+  std::vector<std::string> unexpected;  // tensors without a parameter
+};
+NameDifference compare_names(const Parameters& parameters,
+                             const std::map<std::string, at::Tensor>& tensors);
+
 // Copies `tensors` into the parameters of the same names. Throws Error listing missing, unexpected
-// and misshapen names; with `allow_partial` only misshapen ones are errors. Returns the missing
-// names, whose values stay as they were.
-std::vector<std::string> load_values(Parameters& parameters,
-                                     const std::map<std::string, at::Tensor>& tensors,
-                                     bool allow_partial = false);
+// and misshapen names; with `allow_partial` only misshapen ones are errors, and the values of the
+// missing ones stay as they were.
+NameDifference load_values(Parameters& parameters, const std::map<std::string, at::Tensor>& tensors,
+                           bool allow_partial = false);
 
 }  // namespace quench

@@ -1,3 +1,5 @@
+#include "train/session.h"
+
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
@@ -6,7 +8,6 @@
 #include "base/error.h"
 #include "eval/precision.h"
 #include "train/schedule.h"
-#include "train/trainer.h"
 
 namespace quench {
 namespace {

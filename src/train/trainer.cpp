@@ -11,9 +11,13 @@
 #include "base/progress.h"
 #include "base/signals.h"
 #include "base/text.h"
+#include "batches/loader.h"
+#include "eval/evaluator.h"
 #include "io/atomic_file.h"
 #include "models/names.h"
+#include "train/checkpoint.h"
 #include "train/metrics_log.h"
+#include "train/session.h"
 
 namespace quench {
 namespace {
@@ -32,7 +36,7 @@ class LogFile {
 // What the curves show of an evaluation.
 Json summary(const Json& evaluation) {
   Json summary = {{"eval_loss", evaluation.at("loss")}};
-  for (const char* key : {"perplexity", "accuracy"})
+  for (const char* key : {"perplexity", "accuracy", "top5_accuracy"})
     if (evaluation.contains(key)) summary[key] = evaluation.at(key);
   for (const char* key : {"max_inf_norm", "avg_kurtosis", "max_kurtosis"})
     summary[key] = evaluation.at("outliers").at(key);
@@ -86,6 +90,7 @@ Run::Run(RunConfig config, fs::path folder, bool resume)
     loss_sum_.fill_(state.loss_sum);
     loss_count_ = state.loss_count;
   }
+  config_.fit(validation_);
   check_vocabulary(*training_.source, pretrained_);
   check_vocabulary(*validation_.source, pretrained_);
 }
@@ -99,13 +104,7 @@ void Run::announce() const {
 
 Json Run::evaluate_now(const std::string& label) const {
   const TrainingSession::Averaged averaged(*session_);
-  EvaluationOptions options;
-  options.batch_size = config_.eval.batch_size;
-  options.max_batches = config_.eval.max_batches;
-  options.kurtosis_batches = config_.eval.kurtosis_batches;
-  options.seed = static_cast<uint64_t>(config_.eval.seed);
-  options.precision = config_.precision;
-  options.device = session_->device();
+  EvaluationOptions options = evaluation_options(config_);
   options.label = label;
   return evaluate(pretrained_, *validation_.source, options).to_json();
 }
@@ -194,50 +193,42 @@ int Run::train() {
   }
 }
 
+// Copies what the checkpoint `from` has. Only a head and gates may be new.
+void initialize_from(const std::string& from, const std::string& body, Parameters& parameters) {
+  const std::string folder = expand_variables(from);
+  const Pretrained pretrained = load_pretrained(folder);
+  std::map<std::string, at::Tensor> values;
+  for (auto& [name, value] : pretrained.model->parameters.named_values()) values[name] = value;
+  for (const std::string& name : pretrained.fresh) values.erase(name);  // ours follow train.seed
+  auto [missing, unexpected] = load_values(parameters, values, /*allow_partial=*/true);
+  check(unexpected.size() < values.size(), "train.initialize_from: ", folder,
+        " has no parameter of this model");
+  if (!missing.empty())
+    log_info(concat("not in ", folder, ", freshly drawn: ", listed(missing, 8)));
+  std::erase_if(missing,
+                [&](const auto& name) { return !name.starts_with(body) || is_gate(name); });
+  check(missing.empty(), "train.initialize_from: ", folder, " lacks ", listed(missing, 8));
+  check(unexpected.empty(), "train.initialize_from: this model lacks what ", folder,
+        " has: ", listed(unexpected, 8));
+}
+
 }  // namespace
 
 Pretrained build_model(const RunConfig& config, const OpenedData& data) {
   Pretrained pretrained;
   pretrained.config = config.model;
   pretrained.attention = config.attention;
-  const bool images = config.model->image_side() > 0;
-  if (!images && data.max_seq_length == 0)
-    throw UsageError(
-        concat("data: expected text for model.type ", config.model->type(), ", got images"));
-  if (data.max_seq_length > 0) config.check_sequence_length(data.max_seq_length);
-  if (data.vocabulary_or_classes > 0) config.model->fit(data.vocabulary_or_classes);
+  config.fit(data);
   if (config.model->vocabulary_or_classes() == 0)
     throw UsageError(
         "model: the number of classes or tokens must be given, since the data does not tell");
-  if (data.image_size > 0 && data.image_size != config.model->image_side())
-    throw UsageError(concat("data.images.image_size: expected the model's ",
-                            config.model->image_side(), ", got ", data.image_size));
   pretrained.max_seq_length =
       data.max_seq_length > 0 ? data.max_seq_length : config.model->max_positions();
   pretrained.model = config.model->build(config.attention, pretrained.max_seq_length);
   Parameters& parameters = pretrained.model->parameters;
   parameters.initialize(static_cast<uint64_t>(config.train.seed));
-  if (config.train.initialize_from) {
-    const std::string folder = expand_variables(*config.train.initialize_from);
-    const Pretrained from = load_pretrained(folder);
-    std::map<std::string, at::Tensor> values;
-    for (auto& [name, value] : from.model->parameters.named_values()) values[name] = value;
-    for (const std::string& name : from.fresh) values.erase(name);  // ours follow train.seed
-    std::vector<std::string> fresh = load_values(parameters, values, /*allow_partial=*/true);
-    check(fresh.size() < parameters.named_values().size(), "train.initialize_from: ", folder,
-          " has no parameter of this model");
-    if (!fresh.empty()) log_info(concat("not in ", folder, ", freshly drawn: ", listed(fresh, 8)));
-    // Only a head and gates may be new.
-    const std::string body = config.model->traits().body_prefix;
-    std::erase_if(fresh,
-                  [&](const auto& name) { return !name.starts_with(body) || is_gate(name); });
-    for (auto& [name, value] : parameters.named_values()) values.erase(name);
-    std::vector<std::string> unused;
-    for (auto& [name, value] : values) unused.push_back(name);
-    check(fresh.empty(), "train.initialize_from: ", folder, " lacks ", listed(fresh, 8));
-    check(unused.empty(), "train.initialize_from: this model lacks what ", folder,
-          " has: ", listed(unused, 8));
-  }
+  if (config.train.initialize_from)
+    initialize_from(*config.train.initialize_from, config.model->traits().body_prefix, parameters);
   return pretrained;
 }
 

@@ -13,6 +13,7 @@
 
 #include "config/fields.h"
 #include "nn/linear_map.h"
+#include "train/session.h"
 #include "train/trainer.h"
 
 namespace quench {

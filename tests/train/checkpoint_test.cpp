@@ -4,7 +4,7 @@
 #include "io/safetensors.h"
 #include "tests/io/temporary_folder.h"
 #include "tests/models/tiny_bert.h"
-#include "train/trainer.h"
+#include "train/session.h"
 
 namespace quench {
 namespace {

@@ -8,7 +8,7 @@
 #include "base/error.h"
 #include "io/safetensors.h"
 #include "tests/support/golden.h"
-#include "train/trainer.h"
+#include "train/session.h"
 
 namespace quench {
 namespace {

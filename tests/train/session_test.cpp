@@ -6,7 +6,7 @@
 
 #include "tests/io/temporary_folder.h"
 #include "tests/models/tiny_bert.h"
-#include "train/trainer.h"
+#include "train/session.h"
 
 namespace quench {
 namespace {

@@ -1,0 +1,82 @@
+// One training step: forward and backward passes, clipping, loss scale, optimizer, moving average.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "batches/batch.h"
+#include "models/pretrained.h"
+#include "run/config.h"
+#include "train/activation_penalty.h"
+#include "train/checkpoint.h"
+#include "train/optimizer.h"
+#include "train/weight_average.h"
+
+namespace quench {
+
+// What one optimizer step did. On a GPU reading the tensors waits for it: do so at log steps only.
+struct StepResult {
+  at::Tensor loss;           // mean over the forward passes
+  at::Tensor gradient_norm;  // before clipping
+  double learning_rate = 0;
+};
+
+// One model, its optimizer and the arithmetic of a step, without files or logs.
+class TrainingSession {
+ public:
+  // Moves the model to `device`.
+  TrainingSession(const RunConfig& config, Pretrained& pretrained, at::Device device);
+
+  // One optimizer step over `config.train.gradient_accumulation_steps` batches from `next`. No
+  // weight changes on a non-finite loss or gradient: on a CPU throws Error, on a GPU leaves that to
+  // check_finite(). With fp16 a non-finite gradient under a finite loss only lowers the loss scale,
+  // as long as that can be lowered.
+  StepResult step(const std::function<Batch()>& next);
+
+  // Throws Error if a step so far ought to have; waits for the device.
+  void check_finite() const;
+
+  // While it lives, the model holds the moving average of its weights, if the config asks for one.
+  class Averaged {
+   public:
+    explicit Averaged(TrainingSession& session) : session_(session) { session_.swap_average(); }
+    ~Averaged() { session_.swap_average(); }
+    Averaged(const Averaged&) = delete;
+    Averaged& operator=(const Averaged&) = delete;
+
+   private:
+    TrainingSession& session_;
+  };
+
+  // To save beside the averaged model, and to load into.
+  TrainingState state() const;
+  // Goes on from `state`; the model holds what was saved beside it.
+  void resume(const TrainingState& state);
+  AdamW& optimizer() { return optimizer_; }
+  int64_t steps_done() const { return steps_done_; }
+  at::Device device() const { return device_; }
+
+ private:
+  at::Tensor forward_backward(const Batch& batch, int64_t micro_step);
+  void swap_average();
+  // 1 (float32, 0-dim) where the step must leave the weights alone. Throws or counts in bad_steps_
+  // where no lower loss scale can help.
+  at::Tensor find_overflow(const StepResult& result);
+  std::string advice() const;  // on a non-finite step
+  void update_loss_scale(const at::Tensor& overflow);
+
+  const RunConfig& config_;
+  Pretrained& pretrained_;
+  at::Device device_;
+  AdamW optimizer_;
+  std::optional<WeightAverage> average_;
+  ActivationPenalty penalty_;
+  int64_t steps_done_ = 0;
+  at::Tensor loss_scale_, loss_scale_growth_;  // fp16 only: float32 and int32 [1]
+  at::Tensor bad_steps_;                       // on the device: non-finite steps, to be checked
+};
+
+}  // namespace quench
