@@ -30,6 +30,18 @@ struct Exit {
   int status;
 };
 
+// Adds --set, which takes one value each time.
+void add_assignments(CLI::App& command, std::vector<std::string>& assignments,
+                     const std::string& help = "KEY=VALUE: overrides a config value; repeatable");
+
+struct ModelOptions {
+  std::string model;
+  std::vector<std::string> assignments;  // of the model's own sections, and of its run's config
+  bool allow_partial = false;
+};
+// Adds MODEL, --set and --allow-partial.
+void add_model(CLI::App& command, ModelOptions& options);
+
 // A MODEL argument with what belongs to it: its run's config if it lies in a run folder, and its
 // tokenizer if it has one.
 struct ModelArgument {
@@ -37,16 +49,16 @@ struct ModelArgument {
   std::optional<std::filesystem::path> run;  // the run folder
   std::shared_ptr<const Tokenizer> tokenizer;
 };
-ModelArgument open_model(const std::string& model);
+ModelArgument open_model(const ModelOptions& options);
 
 // The config of the run that a model belongs to, overlaid with `overlay` (a file; may be empty) and
-// assignments.
+// the assignments that are not the model's. Throws UsageError where text would have to be tokenized
+// and nothing says how.
 RunConfig config_of(const ModelArgument& model, const std::string& overlay,
                     const std::vector<std::string>& assignments);
 
-// Adds --set, which takes one value each time.
-void add_assignments(CLI::App& command, std::vector<std::string>& assignments,
-                     const std::string& help = "KEY=VALUE: overrides a config value; repeatable");
+// Cells of a table: accuracy in % or perplexity, maximum infinity norm, average kurtosis.
+std::vector<std::string> figures(const Json& evaluation);
 
 // Writes `content` to stdout ("" or "-") or to a file.
 void write_output(const std::string& path, const std::string& content);

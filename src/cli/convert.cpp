@@ -9,10 +9,9 @@ namespace {
 namespace fs = std::filesystem;
 
 struct Options {
-  std::string model, output;
-  std::vector<std::string> assignments;
+  ModelOptions model;
+  std::string output;
   int64_t max_seq_length = 0;
-  bool allow_partial = false;
 };
 
 // Tokenizers, image preprocessing and generation settings: whatever a Hugging Face folder holds
@@ -49,10 +48,11 @@ void copy_labels(const fs::path& from, const fs::path& to) {
 void convert(const Options& options) {
   if (fs::exists(options.output))
     throw UsageError(concat("--output ", options.output, " exists already: choose a new folder"));
-  std::vector<std::string> assignments = options.assignments;
+  std::vector<std::string> assignments = options.model.assignments;
   if (options.max_seq_length)
     assignments.push_back(concat("max_seq_length=", options.max_seq_length));
-  const Pretrained pretrained = load_pretrained(options.model, options.allow_partial, assignments);
+  const Pretrained pretrained =
+      load_pretrained(options.model.model, options.model.allow_partial, assignments);
   AtomicFolder folder(options.output);
   save_pretrained(folder.path(), pretrained);
   copy_labels(pretrained.folder, folder.path());
@@ -69,22 +69,13 @@ void add_convert(CLI::App& app) {
   CLI::App* command = app.add_subcommand("convert",
                                          "read a checkpoint of Hugging Face or of the paper's "
                                          "code, write one of ours (float32 safetensors)");
-  command
-      ->add_option("MODEL", options->model,
-                   "folder with config.json and model.safetensors or pytorch_model.bin")
-      ->required();
+  add_model(*command, options->model);
   command->add_option("--output", options->output, "folder to write")->required();
-  add_assignments(*command, options->assignments,
-                  "KEY=VALUE: what the checkpoint does not say, as "
-                  "attention.softmax.type=clipped; repeatable");
   command
       ->add_option(
           "--max-seq-length", options->max_seq_length,
           "length that attention.softmax.alpha refers to; default: the positions of the model")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
-  command->add_flag(
-      "--allow-partial", options->allow_partial,
-      "draw missing parameters afresh and ignore tensors that the model does not have");
   command->callback([options] { convert(*options); });
 }
 

@@ -59,13 +59,14 @@ Batch read_batch(const std::string& path, at::ScalarType dtype) {
 
 void add_forward(CLI::App& app) {
   struct Options {
-    std::string model, inputs, output, dtype = "float32";
+    ModelOptions model;
+    std::string inputs, output, dtype = "float32";
     bool gradients = false;
   };
   const auto options = std::make_shared<Options>();
   CLI::App* command =
       app.add_subcommand("forward", "one forward (and backward) pass, everything written out");
-  command->add_option("MODEL", options->model, "checkpoint folder or run folder")->required();
+  add_model(*command, options->model);
   command
       ->add_option("--inputs", options->inputs,
                    "safetensors: input_ids or pixel_values, labels, ...")
@@ -81,7 +82,8 @@ void add_forward(CLI::App& app) {
     const Batch batch = read_batch(options->inputs, dtype);
     check(!options->gradients || batch.labels.defined(), options->inputs,
           ": --gradients needs labels");
-    const Pretrained pretrained = load_pretrained(options->model);
+    const Pretrained pretrained = load_pretrained(
+        options->model.model, options->model.allow_partial, options->model.assignments);
     pretrained.model->parameters.to(at::kCPU, dtype);
     Capture capture(pretrained.model->hidden_state_taps());
     ForwardContext context{Taps({&capture}), DropoutStream()};

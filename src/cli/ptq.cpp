@@ -1,4 +1,6 @@
+#include <algorithm>
 #include <filesystem>
+#include <iterator>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -10,8 +12,8 @@ namespace quench {
 namespace {
 
 struct Options {
-  std::string model, config, output;
-  std::vector<std::string> assignments;
+  ModelOptions model;
+  std::string config, output;
   bool json = false;
 };
 
@@ -22,22 +24,15 @@ std::string bits_name(const PtqConfig& ptq) {
 
 std::string summary(const Json& result, const std::string& name) {
   Table table;
-  const bool classes = result.at("full_precision").contains("accuracy");
+  const Json &full = result.at("full_precision"), &quantized = result.at("quantized");
   table.columns = {{""},
-                   {classes ? "accuracy" : "perplexity", Align::kRight},
+                   {full.contains("accuracy") ? "accuracy" : "perplexity", Align::kRight},
                    {"max inf norm", Align::kRight},
                    {"avg kurtosis", Align::kRight}};
-  for (const char* key : {"full_precision", "quantized"}) {
-    const Json& r = result.at(key);
-    const auto number = [](double x, int digits) {
-      return mean_std(std::vector<double>{x}, digits);
-    };
-    table.rows.push_back(
-        {key == std::string("quantized") ? name : "full precision",
-         number(classes ? 100 * r.at("accuracy").get<double>() : r.at("perplexity").get<double>(),
-                2),
-         number(r.at("outliers").at("max_inf_norm"), 1),
-         number(r.at("outliers").at("avg_kurtosis"), 1)});
+  for (const auto& [label, evaluation] :
+       {std::pair{std::string("full precision"), full}, {name, quantized}}) {
+    table.rows.push_back({label});
+    std::ranges::copy(figures(evaluation), std::back_inserter(table.rows.back()));
   }
   return to_text(table);
 }
@@ -48,9 +43,8 @@ void add_ptq(CLI::App& app) {
   const auto options = std::make_shared<Options>();
   CLI::App* command =
       app.add_subcommand("ptq", "quantize a model after training and measure what is lost");
-  command->add_option("MODEL", options->model, "checkpoint folder or run folder")->required();
+  add_model(*command, options->model);
   command->add_option("--config", options->config, "file whose sections overlay the run's config");
-  add_assignments(*command, options->assignments, "KEY=VALUE, e.g. ptq.weights.bits=6; repeatable");
   command->add_option("--output", options->output,
                       "the JSON result; default: <run>/ptq/<name of --config, or "
                       "bits>-seed<seed>.json, or stdout where "
@@ -58,14 +52,10 @@ void add_ptq(CLI::App& app) {
   command->add_flag("--json", options->json, "print the JSON result");
   command->callback([options] {
     const ModelArgument model = open_model(options->model);
-    const RunConfig config = config_of(model, options->config, options->assignments);
-    PtqOptions ptq;
-    ptq.device = choose_device(config.device);
-    ptq.kurtosis_batches = config.eval.kurtosis_batches;
-    ptq.evaluation_seed = static_cast<uint64_t>(config.eval.seed);
-    model.pretrained.model->parameters.to(ptq.device, at::kFloat);
-    const PtqData data = open_ptq_data(config.ptq, config, model.tokenizer);
-    const Json result = quantize_and_evaluate(model.pretrained, data, config.ptq, ptq);
+    const RunConfig config = config_of(model, options->config, options->model.assignments);
+    model.pretrained.model->parameters.to(choose_device(config.device), at::kFloat);
+    const PtqData data = open_ptq_data(config, model.tokenizer);
+    const Json result = quantize_and_evaluate(model.pretrained, data, config);
     std::string output = options->output;
     const std::string name = options->config.empty()
                                  ? bits_name(config.ptq)

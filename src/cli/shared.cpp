@@ -1,20 +1,53 @@
+#include <algorithm>
 #include <iostream>
+#include <iterator>
 
 #include "base/error.h"
 #include "cli/commands.h"
+#include "eval/evaluator.h"
 #include "io/atomic_file.h"
+#include "report/table.h"
 
 namespace quench {
 
 namespace fs = std::filesystem;
 
-ModelArgument open_model(const std::string& model) {
+namespace {
+
+// Whether a KEY=VALUE is for the sections that a checkpoint brings itself.
+bool is_of_model(const std::string& assignment) {
+  return assignment.starts_with("model.") || assignment.starts_with("attention.") ||
+         assignment.starts_with("max_seq_length=");
+}
+
+}  // namespace
+
+void add_assignments(CLI::App& command, std::vector<std::string>& assignments,
+                     const std::string& help) {
+  command.add_option("--set", assignments, help)->allow_extra_args(false);
+}
+
+void add_model(CLI::App& command, ModelOptions& options) {
+  command
+      .add_option("MODEL", options.model,
+                  "run folder, or folder with config.json and model.safetensors or "
+                  "pytorch_model.bin")
+      ->required();
+  add_assignments(command, options.assignments,
+                  "KEY=VALUE: overrides a config value, or says what the checkpoint does not, as "
+                  "attention.softmax.type=clipped; repeatable");
+  command.add_flag(
+      "--allow-partial", options.allow_partial,
+      "draw missing parameters afresh and ignore tensors that the model does not have");
+}
+
+ModelArgument open_model(const ModelOptions& options) {
+  std::vector<std::string> assignments;
+  std::ranges::copy_if(options.assignments, std::back_inserter(assignments), is_of_model);
   ModelArgument argument;
-  argument.pretrained = load_pretrained(model);
-  const fs::path& folder = argument.pretrained.folder;
-  const fs::path above =
-      fs::absolute(folder).parent_path().parent_path();  // <run>/checkpoints/step-...
-  for (const fs::path& run : {fs::path(model), above})
+  argument.pretrained = load_pretrained(options.model, options.allow_partial, assignments);
+  const fs::path above = fs::canonical(argument.pretrained.folder).parent_path().parent_path();
+  for (const fs::path& run : {fs::path(options.model), above})  // above: <run>/checkpoints/step-...
     if (fs::exists(run / "config.yaml") && !argument.run) argument.run = run;
   argument.tokenizer = tokenizer_of(argument.pretrained);
   return argument;
@@ -26,24 +59,31 @@ RunConfig config_of(const ModelArgument& model, const std::string& overlay,
   node.kind = config::Node::Kind::kMap;
   if (model.run) node = config::load((*model.run / "config.yaml").string());
   if (!overlay.empty()) config::merge(node, config::load(overlay));
-  for (const std::string& assignment : assignments) config::set(node, assignment);
-  RunConfig config;
-  config::read(node, config);
+  for (const std::string& assignment : assignments)
+    if (!is_of_model(assignment)) config::set(node, assignment);
+  RunConfig config = read_run_config(node);
   config.model = model.pretrained.config;
   config.attention = model.pretrained.attention;
   for (const auto& data : {config.data, config.ptq.calibration.data, config.ptq.evaluation.data})
-    if (data) data->validate();
+    if (data && data->sequence_length() > 0 && !model.tokenizer && !config.tokenizer.path)
+      throw UsageError(
+          concat(model.pretrained.folder.string(),
+                 " has no tokenizer, and the data is text: give the tokenizer that the "
+                 "model was trained with, --set tokenizer.path=PATH"));
   return config;
 }
 
-void add_assignments(CLI::App& command, std::vector<std::string>& assignments,
-                     const std::string& help) {
-  command.add_option("--set", assignments, help)->allow_extra_args(false);
+std::vector<std::string> figures(const Json& evaluation) {
+  const auto number = [](double x, int digits) { return mean_std(std::vector<double>{x}, digits); };
+  const Json& outliers = evaluation.at("outliers");
+  return {number(headline(evaluation), 2), number(outliers.at("max_inf_norm"), 1),
+          number(outliers.at("avg_kurtosis"), 1)};
 }
 
 void write_output(const std::string& path, const std::string& content) {
   if (path.empty() || path == "-") {
     std::cout << content << std::flush;
+    check(std::cout.good(), "cannot write to stdout");
   } else {
     write_file_atomically(path, content);
   }

@@ -44,6 +44,23 @@ Json Evaluation::to_json() const {
   return json;
 }
 
+EvaluationOptions evaluation_options(const RunConfig& config) {
+  EvaluationOptions options;
+  options.batch_size = config.eval.batch_size;
+  options.max_batches = config.eval.max_batches;
+  options.kurtosis_batches = config.eval.kurtosis_batches;
+  options.seed = static_cast<uint64_t>(config.eval.seed);
+  options.precision = config.precision;
+  options.device = choose_device(config.device);
+  return options;
+}
+
+double headline(const Json& evaluation) {
+  if (evaluation.contains("accuracy")) return 100 * evaluation.at("accuracy").get<double>();
+  const Json& perplexity = evaluation.at("perplexity");
+  return perplexity.is_null() ? std::numeric_limits<double>::infinity() : perplexity.get<double>();
+}
+
 void check_finite(const Json& evaluation) {
   const Json& loss = evaluation.at("loss");  // null in a file that was read back
   check(!loss.is_null() && std::isfinite(loss.get<double>()),

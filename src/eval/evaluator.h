@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "batches/source.h"
 #include "models/pretrained.h"
+#include "run/config.h"
 #include "taps/taps.h"
 
 namespace quench {
@@ -22,6 +23,8 @@ struct EvaluationOptions {
   at::Device device = at::kCPU;
   std::string label = "evaluate";  // of the progress line; empty: none
 };
+// As the config's `eval`, `precision` and `device` say.
+EvaluationOptions evaluation_options(const RunConfig& config);
 
 struct Evaluation {
   double loss =
@@ -34,6 +37,10 @@ struct Evaluation {
   // {"loss", "perplexity" | "accuracy", "samples", "tokens", "outliers"}
   Json to_json() const;
 };
+
+// The one figure of an evaluation's JSON: accuracy in %, or perplexity (infinite where JSON has
+// null).
+double headline(const Json& evaluation);
 
 // Throws Error if the loss of an evaluation's JSON is not finite.
 void check_finite(const Json& evaluation);

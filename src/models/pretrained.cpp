@@ -2,8 +2,6 @@
 
 #include <ATen/ATen.h>
 
-#include <set>
-
 #include "base/error.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -63,9 +61,10 @@ void check_switches(const Json& hugging_face, const std::string& file) {
 
 // The model that config.json names, with default sizes.
 std::shared_ptr<ModelConfig> default_model(const Json& hugging_face, const std::string& file) {
-  check(hugging_face.is_object() && hugging_face.contains("model_type"), file,
-        ": expected an object with `model_type`");
-  const std::string type = hugging_face.at("model_type").get<std::string>();
+  check(hugging_face.is_object() && hugging_face.contains("model_type") &&
+            hugging_face.at("model_type").is_string(),
+        file, ": expected an object with the string `model_type`");
+  const auto type = hugging_face.at("model_type").get<std::string>();
   std::shared_ptr<ModelConfig> model;
   std::vector<std::string> types;
   for (const auto& entry : model_types().entries) {
@@ -105,6 +104,7 @@ Json read_config(const std::string& file) {
 Json sections(const Json& json, const std::string& file, const Json& gate) {
   Json all = {{"model", known_keys(json, file)}};
   if (json.contains("quench")) {
+    check(json.at("quench").is_object(), file, ": quench: expected an object");
     for (const auto& [key, value] : json.at("quench").items()) all[key] = value;
   } else {
     all["attention"]["gate"] = gate;
@@ -154,30 +154,20 @@ std::vector<std::string> add_missing_head(Pretrained& pretrained,
   return names;
 }
 
-std::vector<std::string> unexpected_names(const Model& model,
-                                          const std::map<std::string, at::Tensor>& tensors) {
-  std::set<std::string> known;
-  for (const auto& [name, value] : model.parameters.named_values()) known.insert(name);
-  std::vector<std::string> unexpected;
-  for (const auto& [name, value] : tensors)
-    if (!known.contains(name)) unexpected.push_back(name);
-  return unexpected;
-}
-
 void load_tensors(Pretrained& pretrained, std::map<std::string, at::Tensor> tensors,
                   bool allow_partial) {
   Parameters& parameters = pretrained.model->parameters;
-  const auto unexpected = unexpected_names(*pretrained.model, tensors);
-  check(unexpected.size() < tensors.size(),
+  check(compare_names(parameters, tensors).unexpected.size() < tensors.size(),
         "no tensor of the checkpoint belongs to the model; is model_type right?");
   if (allow_partial) parameters.initialize(0);
   pretrained.fresh = add_missing_head(pretrained, tensors);
-  const auto missing = load_values(parameters, tensors, allow_partial);
+  const auto [missing, unexpected] = load_values(parameters, tensors, allow_partial);
   pretrained.fresh.insert(pretrained.fresh.end(), missing.begin(), missing.end());
   if (!missing.empty()) log_warning("not in the checkpoint, freshly drawn: " + listed(missing));
   if (!unexpected.empty()) log_warning("not in the model, ignored: " + listed(unexpected));
   parameters.to(at::kCPU, at::kFloat);
 }
+
 }  // namespace
 
 fs::path model_folder(const std::string& model) {

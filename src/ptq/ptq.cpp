@@ -10,20 +10,21 @@
 
 namespace quench {
 
-PtqData open_ptq_data(const PtqConfig& ptq, const RunConfig& run,
-                      std::shared_ptr<const Tokenizer> tokenizer) {
-  DataContext context = run.data_context();
+PtqData open_ptq_data(const RunConfig& config, std::shared_ptr<const Tokenizer> tokenizer) {
+  DataContext context = config.data_context();
   context.tokenizer = std::move(tokenizer);
   const auto open = [&](const std::shared_ptr<DataConfig>& own, Subset subset) {
-    const std::shared_ptr<DataConfig>& data = own ? own : run.data;
+    const std::shared_ptr<DataConfig>& data = own ? own : config.data;
     if (!data)
       throw UsageError(
           "ptq: the model has no run of its own, so give ptq.calibration.data and "
           "ptq.evaluation.data");
-    return data->open(subset, context).source;
+    const OpenedData opened = data->open(subset, context);
+    config.fit(opened);
+    return opened.source;
   };
-  return {open(ptq.calibration.data, Subset::kTrain),
-          open(ptq.evaluation.data, Subset::kValidation)};
+  return {open(config.ptq.calibration.data, Subset::kTrain),
+          open(config.ptq.evaluation.data, Subset::kValidation)};
 }
 
 void calibrate(const Pretrained& pretrained, const BatchSource& source, const PtqConfig& ptq,
@@ -54,23 +55,21 @@ void calibrate(const Pretrained& pretrained, const BatchSource& source, const Pt
   quantizer.check_overrides();
 }
 
-Json quantize_and_evaluate(const Pretrained& pretrained, const PtqData& data, const PtqConfig& ptq,
-                           const PtqOptions& options) {
-  EvaluationOptions evaluation;
-  evaluation.batch_size = ptq.evaluation.batch_size;
-  evaluation.max_batches = ptq.evaluation.max_batches;
-  evaluation.kurtosis_batches = options.kurtosis_batches;
-  evaluation.seed = options.evaluation_seed;
-  evaluation.device = options.device;
+Json quantize_and_evaluate(const Pretrained& pretrained, const PtqData& data,
+                           const RunConfig& config, const std::optional<Json>& full_precision) {
+  const PtqConfig& ptq = config.ptq;
+  EvaluationOptions options = evaluation_options(config);
+  options.batch_size = ptq.evaluation.batch_size;
+  options.max_batches = ptq.evaluation.max_batches;
+  options.precision = "fp32";
 
-  evaluation.label = "full precision";
-  const Json full = options.full_precision
-                        ? *options.full_precision
-                        : evaluate(pretrained, *data.evaluation, evaluation).to_json();
+  options.label = "full precision";
+  const Json full =
+      full_precision ? *full_precision : evaluate(pretrained, *data.evaluation, options).to_json();
   FakeQuantizer quantizer(ptq, pretrained.config->traits());
   calibrate(pretrained, *data.calibration, ptq, options.device, quantizer);
-  evaluation.label = "quantized";
-  const Json quantized = evaluate(pretrained, *data.evaluation, evaluation, {&quantizer}).to_json();
+  options.label = "quantized";
+  const Json quantized = evaluate(pretrained, *data.evaluation, options, {&quantizer}).to_json();
   return {{"settings", config::write(ptq)},
           {"full_precision", full},
           {"quantized", quantized},

@@ -13,23 +13,16 @@ namespace quench {
 struct PtqData {
   BatchSourcePtr calibration, evaluation;
 };
-PtqData open_ptq_data(const PtqConfig& ptq, const RunConfig& run,
-                      std::shared_ptr<const Tokenizer> tokenizer);
+PtqData open_ptq_data(const RunConfig& config, std::shared_ptr<const Tokenizer> tokenizer);
 
 // Runs the calibration batches through the model with every quantizer estimating, then fixes the
 // ranges.
 void calibrate(const Pretrained& pretrained, const BatchSource& source, const PtqConfig& ptq,
                at::Device device, FakeQuantizer& quantizer);
 
-struct PtqOptions {
-  at::Device device = at::kCPU;
-  int64_t kurtosis_batches = 257;
-  uint64_t evaluation_seed = 1000;
-  std::optional<Json> full_precision;  // known already: not measured again
-};
-
-// {"settings", "full_precision", "quantized", "quantizers"} (docs/design.md 4.3).
-Json quantize_and_evaluate(const Pretrained& pretrained, const PtqData& data, const PtqConfig& ptq,
-                           const PtqOptions& options);
+// {"settings", "full_precision", "quantized", "quantizers"} (docs/design.md 4.3), in float32 on the
+// config's device. `full_precision`, if it is known already, is not measured again.
+Json quantize_and_evaluate(const Pretrained& pretrained, const PtqData& data,
+                           const RunConfig& config, const std::optional<Json>& full_precision = {});
 
 }  // namespace quench

@@ -95,12 +95,23 @@ DataContext RunConfig::data_context() const {
   return {task_type(), task.mlm_probability, tokenizer, nullptr};
 }
 
-void RunConfig::check_sequence_length(int64_t length) const {
-  if (model->image_side() > 0)
-    throw UsageError(concat("data: expected images for model.type ", model->type(), ", got text"));
-  if (length > model->max_positions())
+static void check_sequence_length(const ModelConfig& model, int64_t length) {
+  if (model.image_side() > 0)
+    throw UsageError(concat("data: expected images for model.type ", model.type(), ", got text"));
+  if (length > model.max_positions())
     throw UsageError(concat("data.max_seq_length: expected at most the model's ",
-                            model->max_positions(), " positions, got ", length));
+                            model.max_positions(), " positions, got ", length));
+}
+
+void RunConfig::fit(const OpenedData& opened) const {
+  const int64_t image_side = model->image_side();
+  if (image_side == 0 && opened.max_seq_length == 0)
+    throw UsageError(concat("data: expected text for model.type ", model->type(), ", got images"));
+  if (opened.max_seq_length > 0) check_sequence_length(*model, opened.max_seq_length);
+  if (opened.vocabulary_or_classes > 0) model->fit(opened.vocabulary_or_classes);
+  if (opened.image_size > 0 && opened.image_size != image_side)
+    throw UsageError(concat("data.images.image_size: expected the model's ", image_side, ", got ",
+                            opened.image_size));
 }
 
 void RunConfig::resolve_epochs(int64_t samples) {
@@ -113,21 +124,28 @@ void RunConfig::resolve_epochs(int64_t samples) {
 
 namespace {
 
-// What stands behind the values and cannot be seen in one of them: files, and what fits together.
-void validate(const RunConfig& config, bool from_run_folder) {
-  config.data->validate();
-  config.data->check_batch_size(config.train.batch_size);
-  if (const int64_t length = config.data->sequence_length()) config.check_sequence_length(length);
-  const auto& calibration = config.ptq.calibration.data;
-  const auto& evaluation = config.ptq.evaluation.data;
-  for (const auto& [key, data] :
-       {std::pair{"calibration", calibration}, {"evaluation", evaluation}}) {
+void validate_data(const RunConfig& config) {
+  if (config.data) config.data->validate();
+  for (const auto& [key, data] : {std::pair{"calibration", config.ptq.calibration.data},
+                                  {"evaluation", config.ptq.evaluation.data}}) {
     try {
       if (data) data->validate();
     } catch (const UsageError& error) {
       throw UsageError(concat("ptq.", key, ".", error.what()));
     }
   }
+}
+
+// What stands behind a run's values and cannot be seen in one of them: files, and what fits
+// together.
+void validate_run(const RunConfig& config, bool from_run_folder) {
+  const std::string task = config.model->traits().task;
+  if (config.task_type() != task)
+    throw UsageError(concat("task.objective: expected ", task, " for model.type ",
+                            config.model->type(), ", got ", config.task_type()));
+  config.data->check_batch_size(config.train.batch_size);
+  if (const int64_t length = config.data->sequence_length())
+    check_sequence_length(*config.model, length);
   const std::optional<std::string>& from = config.train.initialize_from;
   if (from && !from_run_folder && !fs::exists(expand_variables(*from)))  // else it has the weights
     throw UsageError(
@@ -147,25 +165,36 @@ std::string with_place(const config::Node& root, const std::string& message) {
   return node == &root ? message : node->place.to_string() + ": " + message;
 }
 
+template <class Validate>
+void with_places(const config::Node& root, const Validate& validate) {
+  try {
+    validate();
+  } catch (const UsageError& error) {
+    throw UsageError(with_place(root, error.what()));
+  }
+}
+
 }  // namespace
+
+RunConfig read_run_config(const config::Node& node) {
+  RunConfig config;
+  config::read(node, config);
+  with_places(node, [&] { validate_data(config); });
+  return config;
+}
 
 RunConfig load_run_config(const std::string& path, const std::vector<std::string>& assignments) {
   const bool run_folder = fs::is_directory(path);
   config::Node node = config::load(run_folder ? (fs::path(path) / "config.yaml").string() : path);
   for (const std::string& assignment : assignments) config::set(node, assignment);
-  RunConfig config;
-  config::read(node, config);
+  RunConfig config = read_run_config(node);
   if (!config.model)
     throw UsageError(concat(path, ": model: expected a section with a `type`, got none"));
   if (!config.data)
     throw UsageError(concat(path, ": data: expected a section with a `type`, got none"));
   if (!config.train.max_grad_norm)
     config.train.max_grad_norm = config.task_type() == "classification" ? 0 : 1;
-  try {
-    validate(config, run_folder);
-  } catch (const UsageError& error) {
-    throw UsageError(with_place(node, error.what()));
-  }
+  with_places(node, [&] { validate_run(config, run_folder); });
   return config;
 }
 

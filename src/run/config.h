@@ -76,13 +76,18 @@ struct RunConfig {
   std::string task_type() const;
   DataContext data_context() const;
 
-  // Throws UsageError if the model takes no sequences of so many tokens.
-  void check_sequence_length(int64_t length) const;
+  // Fills in what the model's section leaves to the data: vocabulary, number of classes. Throws
+  // UsageError if the model does not take such data.
+  void fit(const OpenedData& opened) const;
 
   // Turns what is given in epochs into steps, for a training set of `samples` samples.
   void resolve_epochs(int64_t samples);
 };
 void describe(config::Fields& fields, RunConfig& config);
+
+// Reads a config that need not describe a whole run, and validates its values and the files of its
+// data. Throws UsageError; creates nothing.
+RunConfig read_run_config(const config::Node& node);
 
 // Reads CONFIG (a file, or a run folder's config.yaml), applies `--set` assignments, validates
 // values and files. Throws UsageError; creates nothing.

@@ -30,6 +30,7 @@ void describe(config::Fields& f, ActivationQuantization& c) {
   f("symmetric", c.symmetric, "grid around zero");
   f.require(!c.percentile || c.estimator != "mse", "percentile",
             "has no meaning with estimator mse");
+  f.require(!c.percentile || *c.percentile > 50, "percentile", "expected above 50");
 }
 
 void describe(config::Fields& f, QuantizerOverride& c) {

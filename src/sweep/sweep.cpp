@@ -1,9 +1,7 @@
 #include "sweep/sweep.h"
 
 #include <algorithm>
-#include <cmath>
 #include <functional>
-#include <limits>
 #include <map>
 #include <set>
 
@@ -47,13 +45,6 @@ std::vector<std::string> joined(const std::vector<std::string>& a,
   all.insert(all.end(), b.begin(), b.end());
   all.insert(all.end(), c.begin(), c.end());
   return all;
-}
-
-// JSON has null for what is not finite.
-double metric(const Json& evaluation) {
-  if (evaluation.contains("accuracy")) return 100 * evaluation.at("accuracy").get<double>();
-  const Json& perplexity = evaluation.at("perplexity");
-  return perplexity.is_null() ? std::numeric_limits<double>::infinity() : perplexity.get<double>();
 }
 
 // The figures of one row, one value for each finished training or PTQ seed.
@@ -126,7 +117,7 @@ void Sweep::cell(size_t row, int64_t seed) {
   const Json full = parse_json(read_file(run / "eval.json"));
   check_finite(full);
   RowResult& result = results_[row];
-  result.full.push_back(metric(full));
+  result.full.push_back(headline(full));
   result.inf_norm.push_back(full.at("outliers").at("max_inf_norm"));
   result.kurtosis.push_back(full.at("outliers").at("avg_kurtosis"));
   write();
@@ -151,7 +142,7 @@ void Sweep::quantize(size_t row, int64_t seed, const fs::path& run, const Json& 
               done = quantized(c, run, full, pretrained);
               write_file_atomically(file, dump(done, 2) + "\n");
             }
-            results_[row].quantized[setting.name].push_back(metric(done.at("quantized")));
+            results_[row].quantized[setting.name].push_back(headline(done.at("quantized")));
           });
       write();
     }
@@ -165,14 +156,11 @@ Json Sweep::quantized(const RunConfig& c, const fs::path& run, const Json& full,
     pretrained = load_pretrained(run.string());
     pretrained->model->parameters.to(choose_device(c.device), at::kFloat);
   }
-  PtqOptions options{
-      choose_device(c.device), c.eval.kurtosis_batches, static_cast<uint64_t>(c.eval.seed), {}};
   const bool same_evaluation =
       !c.ptq.evaluation.data && c.ptq.evaluation.batch_size == c.eval.batch_size &&
       c.ptq.evaluation.max_batches == c.eval.max_batches && c.precision == "fp32";
-  if (same_evaluation) options.full_precision = full;
-  return quantize_and_evaluate(*pretrained, open_ptq_data(c.ptq, c, tokenizer_of(*pretrained)),
-                               c.ptq, options);
+  return quantize_and_evaluate(*pretrained, open_ptq_data(c, tokenizer_of(*pretrained)), c,
+                               same_evaluation ? std::optional(full) : std::nullopt);
 }
 
 // Runs a cell's training or quantization; a failure is noted, and the sweep goes on.

@@ -136,7 +136,10 @@ TEST_P(GoldenPtq, RepeatsTheReferenceWithinItsSpread) {
   const fs::path stream = testing::golden_folder() / "streams" / (family_ + ".safetensors");
   const PtqData data{testing::make_source(stream, opt_ ? "calib_clm." : "eval."),
                      testing::make_source(stream, "eval.")};
-  const Json result = quantize_and_evaluate(model_, data, config(), {});
+  RunConfig run;
+  run.device = "cpu";
+  run.ptq = config();
+  const Json result = quantize_and_evaluate(model_, data, run);
   const bool six_bits = config().activations.bits == 6;
   // The last batch's loss has near-equal minima: a flipped rounding may send the search to another
   // one.
