@@ -4,10 +4,12 @@
 #include <filesystem>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "data/byte_bpe.h"
 #include "data/sentencepiece.h"
 #include "data/tokenizer_json.h"
 #include "data/wordpiece.h"
+#include "io/atomic_file.h"
 
 namespace quench {
 namespace {
@@ -33,6 +35,31 @@ std::string known_names() {
   for (const Loader& loader : kLoaders)
     names += concat(names.empty() ? "" : ", ", loader.file_name);
   return names;
+}
+
+// What transformers 4 adds to a vocabulary lies beside it in added_tokens.json; how it is found in
+// a text, in tokenizer.json alone.
+bool lacks_added_tokens(const fs::path& folder, const Tokenizer& tokenizer) {
+  const fs::path file = folder / "added_tokens.json";
+  if (!fs::exists(file)) return false;
+  const Json added = parse_json(read_file(file), /*allow_exceptions=*/false);
+  check(added.is_object(), file.string(), " is not a JSON object of tokens and ids.");
+  return std::ranges::any_of(added, [&](const Json& id) {
+    return id.is_number() && id.get<int64_t>() >= tokenizer.vocab_size();
+  });
+}
+
+std::unique_ptr<Tokenizer> load_from_folder(const fs::path& folder) {
+  for (const Loader& loader : kLoaders) {
+    if (!fs::exists(folder / loader.file_name)) continue;
+    auto tokenizer = loader.load(folder / loader.file_name);
+    if (!lacks_added_tokens(folder, *tokenizer)) return tokenizer;
+    check(fs::exists(folder / "tokenizer.json"), "tokenizer: ", folder.string(),
+          " has tokens in added_tokens.json that ", loader.file_name,
+          " lacks; quench reads those from a tokenizer.json, and there is none.");
+    return load_tokenizer_json(folder / "tokenizer.json");
+  }
+  fail("tokenizer: the folder ", folder.string(), " holds none of ", known_names(), ".");
 }
 
 }  // namespace
@@ -68,12 +95,7 @@ bool has_tokenizer(const std::string& folder) {
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& file_or_folder) {
   const fs::path path = file_or_folder;
   check(fs::exists(path), "tokenizer: ", file_or_folder, " does not exist.");
-  if (fs::is_directory(path)) {
-    for (const Loader& loader : kLoaders) {
-      if (fs::exists(path / loader.file_name)) return loader.load(path / loader.file_name);
-    }
-    fail("tokenizer: the folder ", file_or_folder, " holds none of ", known_names(), ".");
-  }
+  if (fs::is_directory(path)) return load_from_folder(path);
   for (const Loader& loader : kLoaders) {
     if (path.filename() == loader.file_name) return loader.load(path);
   }

@@ -49,6 +49,7 @@ Vit::Vit(const VitConfig& c, const AttentionConfig& attention, int64_t max_seq_l
   const std::string at = "vit.embeddings.";
   class_token_ = &parameters.add(at + "cls_token", {1, 1, c.hidden_size}, normal);
   position_ = &parameters.add(at + "position_embeddings", {1, c.tokens(), c.hidden_size}, normal);
+  class_token_->decays = position_->decays = false;  // as in timm
   patch_.weight =
       &parameters.add(at + "patch_embeddings.projection.weight",
                       {c.hidden_size, c.num_channels, c.patch_size, c.patch_size}, normal);

@@ -43,6 +43,7 @@ struct Parameter {
   at::Tensor value;  // leaf; float32 master copy
   std::vector<Part> parts;
   int64_t zero_row = -1;  // padding row of an embedding: 0 at initialization
+  bool decays = true;     // false: never under weight decay, whatever it is called
 
   // The part's own view into `tensor`, which has the shape of `value` (the value itself, its
   // gradient, ...).

@@ -8,7 +8,7 @@ namespace {
 
 bool decays(const Parameter& parameter, const Model& model, bool norms_too) {
   const std::string& name = parameter.parts.front().name;
-  if (name.find("bias") != std::string::npos) return false;
+  if (!parameter.decays || name.find("bias") != std::string::npos) return false;
   if (norms_too) return true;
   for (const std::string& norm : model.norm_names())
     if (name.find(norm) != std::string::npos) return false;
