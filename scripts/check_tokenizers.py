@@ -53,7 +53,7 @@ class Quench:
         self.folder = Path(folder)
         rooms = {"base": ("hash", "json"), "io": ("atomic_file",), "data": ("byte_bpe", "hf_tokenizer", "wordpiece")}
         sources = [f"src/{room}/{name}.cpp" for room, names in rooms.items() for name in names]
-        sources += ["scripts/bench/tokenizer_driver.cpp"]
+        sources += ["tests/bench/tokenizer_driver.cpp"]
         icu = subprocess.check_output(["pkg-config", "--cflags", "--libs", "icu-uc"], text=True)
         command = ["c++", "-std=c++20", "-O2", "-Isrc", *sources, *icu.split(), "-o", self.folder / "driver"]
         subprocess.run(command, cwd=ROOT, check=True)

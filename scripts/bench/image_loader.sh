@@ -5,7 +5,7 @@ set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 folder=${1:?a folder with one folder of images a class} size=${2:-224} workers=${3:-$(nproc)} batches=${4:-10}
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
-c++ -std=c++20 -O3 -I"$root/src" "$root"/scripts/bench/image_loader.cpp "$root"/src/data/image/*.cpp \
+c++ -std=c++20 -O3 -I"$root/src" "$root"/tests/bench/image_loader.cpp "$root"/src/data/image/*.cpp \
   "$root"/src/base/{random,log}.cpp -lspdlog -lfmt -ljpeg -lpng -lz -lpthread -o "$work/image_loader"
 echo "$folder at $size x $size, $workers workers"
 "$work/image_loader" "$folder" "$size" "$workers" "$batches"
