@@ -3,7 +3,9 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/json.h"
@@ -60,5 +62,17 @@ class ModelConfig {
 };
 
 const config::Registry<ModelConfig>& model_types();
+
+// What the models' own files share:
+
+// fit() of a language model.
+void fit_vocabulary(std::optional<int64_t>& vocab_size, int64_t vocabulary);
+// The heads' share of describe(), at its end.
+void require_whole_heads(config::Fields& fields, int64_t hidden_size, int64_t heads);
+// Weights and biases of the attention's projections: "hf", or "reference" as torch.nn.Linear.
+std::pair<Init, Init> projection_init(const std::string& initialization, double standard_deviation,
+                                      int64_t hidden_size);
+// `first`, then the output of each layer.
+std::vector<std::string> layer_outputs(const std::string& first, size_t layers);
 
 }  // namespace quench
