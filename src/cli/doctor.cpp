@@ -19,7 +19,7 @@ void add_doctor(CLI::App& app) {
   command->callback([json] {
     const bool cuda = at::globalContext().hasCUDA();
     const Json facts = {
-        {"quench", "0.1.0"},
+        {"quench", QUENCH_VERSION},
         {"libtorch", TORCH_VERSION},
         {"cpu_capability", at::get_cpu_capability()},
         {"cpu_cores", std::thread::hardware_concurrency()},
