@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "cli/commands.h"
+#include "nn/linear_map.h"
 
 namespace quench {
 
@@ -31,6 +32,9 @@ void add_doctor(CLI::App& app) {
         {"attention", cuda ? "softmax: LibTorch's fused kernel; clipped softmax: composite"
                            : "float32: quench's fused kernel for softmax and clipped softmax; "
                              "otherwise composite"},
+        {"linear", !cuda && linear_map_uses_onednn()
+                       ? "training in float32: oneDNN; otherwise LibTorch's BLAS"
+                       : "LibTorch's BLAS"},
         {"cache", cache_folder()},
     };
     if (*json) return write_output("", dump(facts, 2) + "\n");
