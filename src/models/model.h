@@ -27,6 +27,9 @@ class Model {
  public:
   virtual ~Model() = default;
 
+  // Needs input_ids or, for images, pixel_values; language models also labels where only the loss
+  // is wanted. Throws Error on images of another size or sequences longer than the model's
+  // positions.
   virtual ModelOutput forward(const Batch& batch, ForwardContext& context,
                               Want want = Want::kLoss) const = 0;
 
@@ -55,7 +58,7 @@ class ModelConfig {
   // value that contradicts the data is an error.
   virtual void fit(int64_t vocabulary_or_classes) = 0;
   virtual int64_t layers() const = 0;
-  virtual int64_t vocabulary_or_classes() const = 0;
+  virtual int64_t vocabulary_or_classes() const = 0;  // 0: not known
   // The longest sequence that the positions allow.
   virtual int64_t max_positions() const = 0;
   virtual int64_t image_side() const { return 0; }  // pixels; 0: takes no images
