@@ -174,7 +174,7 @@ def main():
         if not names:
             sys.exit(f"--contenders: none of {arguments.contenders} competes with {attention} attention")
         if "quench" in names and not Path(arguments.quench).exists():
-            sys.exit(f"{arguments.quench} does not exist: build it, or name it with --quench")
+            sys.exit(f"{arguments.quench} does not exist: build it (target benches), or name it with --quench")
         results = compete([(name, name, {**size, "attention": attention}) for name in names], arguments)
         report["results"][attention] = results
         print(table(attention, results), flush=True)

@@ -15,4 +15,8 @@ Json parse_json(std::string_view text, bool allow_exceptions = true);
 std::string dump(const Json& json, int indent = -1);
 std::string dump(const nlohmann::json& json, int indent = -1);
 
+// For objects of very many keys, each of which a Json would compare with all before it. A discarded
+// value where `text` is not JSON.
+nlohmann::json parse_indexed_json(std::string_view text);
+
 }  // namespace quench

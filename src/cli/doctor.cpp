@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "cli/commands.h"
+#include "nn/linear_map.h"
 
 namespace quench {
 
@@ -19,7 +20,7 @@ void add_doctor(CLI::App& app) {
   command->callback([json] {
     const bool cuda = at::globalContext().hasCUDA();
     const Json facts = {
-        {"quench", "0.1.0"},
+        {"quench", QUENCH_VERSION},
         {"libtorch", TORCH_VERSION},
         {"cpu_capability", at::get_cpu_capability()},
         {"cpu_cores", std::thread::hardware_concurrency()},
@@ -31,6 +32,9 @@ void add_doctor(CLI::App& app) {
         {"attention", cuda ? "softmax: LibTorch's fused kernel; clipped softmax: composite"
                            : "float32: quench's fused kernel for softmax and clipped softmax; "
                              "otherwise composite"},
+        {"linear", !cuda && linear_map_uses_onednn()
+                       ? "training in float32: oneDNN; otherwise LibTorch's BLAS"
+                       : "LibTorch's BLAS"},
         {"cache", cache_folder()},
     };
     if (*json) return write_output("", dump(facts, 2) + "\n");

@@ -20,7 +20,7 @@ void keep_large_blocks() {
 
 int run(int argc, char** argv) {
   CLI::App app{"Pretrain transformers that have no activation outliers, and quantize them."};
-  app.set_version_flag("--version", "quench 0.1.0");
+  app.set_version_flag("--version", "quench " QUENCH_VERSION);
   app.require_subcommand(1);
   bool quiet = false;
   app.add_flag("-q,--quiet", quiet, "only warnings and errors");

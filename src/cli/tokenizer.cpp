@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "cli/commands.h"
 #include "data/corpus.h"
 #include "data/sentencepiece.h"
@@ -34,8 +35,8 @@ void train_tokenizer(const Options& options) {
   AtomicFolder folder(options.output);
   tokenizer->save(folder.path().string());
   folder.commit();
-  std::cerr << options.output << ": " << tokenizer->vocab_size() << " pieces from "
-            << corpus.files.size() << " files\n";
+  log_info(concat(options.output, ": ", tokenizer->vocab_size(), " pieces from ",
+                  corpus.files.size(), " files"));
 }
 
 std::string text_of(const std::string& json_line) {
@@ -90,8 +91,10 @@ void add_tokenizer(CLI::App& app) {
   train->add_option("--output", options->output, "folder to write")->required();
   train->add_option("--type", options->sentencepiece.model_type, "model")
       ->check(CLI::IsMember({"unigram", "bpe"}));
-  train->add_option("--vocab-size", options->sentencepiece.vocab_size,
-                    "pieces, special tokens included");
+  train
+      ->add_option("--vocab-size", options->sentencepiece.vocab_size,
+                   "pieces, special tokens included")
+      ->check(CLI::Range(6, 1'000'000));
   train->callback([options] { train_tokenizer(*options); });
 
   for (const bool encodes : {true, false}) {

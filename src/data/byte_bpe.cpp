@@ -326,7 +326,7 @@ std::unique_ptr<Tokenizer> load_byte_bpe(const std::string& file) {
   const std::string merges = read_file(fs::path(file).parent_path() / "merges.txt");
   HfVocabulary vocabulary{.file = file,
                           .files = {{"vocab.json", text}, {"merges.txt", merges}},
-                          .tokens = tokens_by_id(nlohmann::json::parse(text, nullptr, false), file),
+                          .tokens = tokens_by_id(parse_indexed_json(text), file),
                           .merges = parse_merges(merges)};
   vocabulary.model_size = vocabulary.tokens.size();
   return make_byte_bpe(vocabulary);

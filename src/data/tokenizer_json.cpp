@@ -21,9 +21,7 @@ using nlohmann::json;  // the vocabulary's keys need an index
 class TokenizerFile {
  public:
   explicit TokenizerFile(const std::string& file)
-      : file_(file),
-        text_(read_file(file)),
-        json_(json::parse(text_, nullptr, /*allow_exceptions=*/false)) {
+      : file_(file), text_(read_file(file)), json_(parse_indexed_json(text_)) {
     check(json_.is_object() && at("model").is_object(), file,
           " is not a tokenizer.json: it has no model.");
   }

@@ -22,11 +22,9 @@ bool OutlierListener::wants(const std::string& tap) const {
   static const std::vector<std::string> points = {
       "attention.output", "attention.residual", "attention.norm",  "ffn.output", "ffn.residual",
       "ffn.norm",         "embeddings.sum",     "embeddings.norm", "final_norm"};
-  if (std::any_of(points.begin(), points.end(),
-                  [&](const std::string& point) { return tap.ends_with(point); }))
-    return true;
-  return tap.starts_with("layers.") && std::count(tap.begin(), tap.end(), '.') == 2 &&
-         tap.ends_with(".output");
+  return is_layer_output(tap) ||
+         std::any_of(points.begin(), points.end(),
+                     [&](const std::string& point) { return tap.ends_with(point); });
 }
 
 at::Tensor OutlierListener::activation(const std::string& tap, const at::Tensor& x) {

@@ -49,8 +49,8 @@ class AtomicFolder {
   std::filesystem::path temporary_;
 };
 
+// Both throw Error naming the path and the system's reason.
 void write_file_atomically(const std::filesystem::path& path, std::string_view content);
-
 std::string read_file(const std::filesystem::path& path);
 
 }  // namespace quench

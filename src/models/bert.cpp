@@ -13,9 +13,7 @@ constexpr int64_t kRowBlock = 16;
 LayerNames layer_names(int64_t layer, const BertConfig& c) {
   const std::string at = concat("bert.encoder.layer.", layer, ".");
   const Init normal = Init::normal(c.initializer_range), zero = Init::constant(0);
-  const bool reference = c.initialization == "reference";
-  const Init weight = reference ? Init::torch_linear(c.hidden_size) : normal;
-  const Init bias = reference ? Init::torch_linear(c.hidden_size) : zero;
+  const auto [weight, bias] = projection_init(c.initialization, c.initializer_range, c.hidden_size);
   return {{at + "attention.self.query", at + "attention.self.key", at + "attention.self.value",
            at + "attention.output.dense", at + "attention.self.alpha", weight, bias, normal, zero},
           at + "attention.output.LayerNorm",
@@ -29,7 +27,9 @@ class Bert : public Model {
   Bert(const BertConfig& config, const AttentionConfig& attention, int64_t max_seq_length);
 
   ModelOutput forward(const Batch& batch, ForwardContext& context, Want want) const override;
-  std::vector<std::string> hidden_state_taps() const override;
+  std::vector<std::string> hidden_state_taps() const override {
+    return layer_outputs("embeddings.norm", layers_.size());
+  }
   std::vector<std::string> norm_names() const override { return {"LayerNorm.weight"}; }
 
  private:
@@ -130,12 +130,6 @@ ModelOutput Bert::forward(const Batch& batch, ForwardContext& context, Want want
   return output;
 }
 
-std::vector<std::string> Bert::hidden_state_taps() const {
-  std::vector<std::string> names{"embeddings.norm"};
-  for (size_t i = 0; i < layers_.size(); ++i) names.push_back(concat("layers.", i, ".output"));
-  return names;
-}
-
 std::vector<PaperFigures::Watched> watched(int64_t layers) {
   std::vector<PaperFigures::Watched> all;
   for (int64_t j = 0; j < layers; ++j) {
@@ -171,9 +165,7 @@ void BertConfig::describe(config::Fields& f) {
     "hf: every weight N(0, initializer_range^2); reference: query, key and value as "
     "torch.nn.Linear",
     one_of({"hf", "reference"}));
-  f.require(
-      hidden_size % num_attention_heads == 0, "num_attention_heads",
-      concat("expected a divisor of hidden_size (", hidden_size, "), got ", num_attention_heads));
+  require_whole_heads(f, hidden_size, num_attention_heads);
 }
 
 std::unique_ptr<Model> BertConfig::build(const AttentionConfig& attention,
@@ -217,13 +209,6 @@ Json BertConfig::hugging_face() const {
           {"layer_norm_eps", layer_norm_eps},
           {"pad_token_id", pad_token_id},
           {"tie_word_embeddings", true}};
-}
-
-void BertConfig::fit(int64_t vocabulary) {
-  if (!vocab_size) vocab_size = vocabulary;
-  if (*vocab_size < vocabulary)
-    throw UsageError(concat("model.vocab_size: expected at least the tokenizer's ", vocabulary,
-                            ", got ", *vocab_size));
 }
 
 }  // namespace quench

@@ -1,5 +1,6 @@
 #include "models/model.h"
 
+#include "base/error.h"
 #include "models/bert.h"
 #include "models/opt.h"
 #include "models/vit.h"
@@ -13,6 +14,30 @@ const config::Registry<ModelConfig>& model_types() {
       {"vit", "ViT for image classification", [] { return std::make_shared<VitConfig>(); }},
   }};
   return registry;
+}
+
+void fit_vocabulary(std::optional<int64_t>& vocab_size, int64_t vocabulary) {
+  if (!vocab_size) vocab_size = vocabulary;
+  if (*vocab_size < vocabulary)
+    throw UsageError(concat("model.vocab_size: expected at least the tokenizer's ", vocabulary,
+                            ", got ", *vocab_size));
+}
+
+void require_whole_heads(config::Fields& fields, int64_t hidden_size, int64_t heads) {
+  fields.require(hidden_size % heads == 0, "num_attention_heads",
+                 concat("expected a divisor of hidden_size (", hidden_size, "), got ", heads));
+}
+
+std::pair<Init, Init> projection_init(const std::string& initialization, double standard_deviation,
+                                      int64_t hidden_size) {
+  if (initialization == "hf") return {Init::normal(standard_deviation), Init::constant(0)};
+  return {Init::torch_linear(hidden_size), Init::torch_linear(hidden_size)};
+}
+
+std::vector<std::string> layer_outputs(const std::string& first, size_t layers) {
+  std::vector<std::string> names{first};
+  for (size_t i = 0; i < layers; ++i) names.push_back(concat("layers.", i, ".output"));
+  return names;
 }
 
 }  // namespace quench

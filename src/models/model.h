@@ -3,7 +3,9 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/json.h"
@@ -25,6 +27,9 @@ class Model {
  public:
   virtual ~Model() = default;
 
+  // Needs input_ids or, for images, pixel_values; language models also labels where only the loss
+  // is wanted. Throws Error on images of another size or sequences longer than the model's
+  // positions.
   virtual ModelOutput forward(const Batch& batch, ForwardContext& context,
                               Want want = Want::kLoss) const = 0;
 
@@ -53,12 +58,24 @@ class ModelConfig {
   // value that contradicts the data is an error.
   virtual void fit(int64_t vocabulary_or_classes) = 0;
   virtual int64_t layers() const = 0;
-  virtual int64_t vocabulary_or_classes() const = 0;
+  virtual int64_t vocabulary_or_classes() const = 0;  // 0: not known
   // The longest sequence that the positions allow.
   virtual int64_t max_positions() const = 0;
   virtual int64_t image_side() const { return 0; }  // pixels; 0: takes no images
 };
 
 const config::Registry<ModelConfig>& model_types();
+
+// What the models' own files share:
+
+// fit() of a language model.
+void fit_vocabulary(std::optional<int64_t>& vocab_size, int64_t vocabulary);
+// The heads' share of describe(), at its end.
+void require_whole_heads(config::Fields& fields, int64_t hidden_size, int64_t heads);
+// Weights and biases of the attention's projections: "hf", or "reference" as torch.nn.Linear.
+std::pair<Init, Init> projection_init(const std::string& initialization, double standard_deviation,
+                                      int64_t hidden_size);
+// `first`, then the output of each layer.
+std::vector<std::string> layer_outputs(const std::string& first, size_t layers);
 
 }  // namespace quench

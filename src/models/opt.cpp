@@ -12,9 +12,7 @@ constexpr int64_t kPositionOffset = 2;  // of the position table, as in Hugging 
 
 LayerNames layer_names(int64_t layer, const OptConfig& c) {
   const std::string at = concat("model.decoder.layers.", layer, ".");
-  const bool reference = c.initialization == "reference";
-  const Init weight = reference ? Init::torch_linear(c.hidden_size) : Init::normal(c.init_std);
-  const Init bias = reference ? Init::torch_linear(c.hidden_size) : Init::constant(0);
+  const auto [weight, bias] = projection_init(c.initialization, c.init_std, c.hidden_size);
   return {{at + "self_attn.q_proj", at + "self_attn.k_proj", at + "self_attn.v_proj",
            at + "self_attn.out_proj", at + "self_attn.alpha", weight, bias, weight, bias},
           at + "self_attn_layer_norm",
@@ -116,8 +114,7 @@ ModelOutput Opt::forward(const Batch& batch, ForwardContext& context, Want want)
 }
 
 std::vector<std::string> Opt::hidden_state_taps() const {
-  std::vector<std::string> names{"embeddings.sum"};
-  for (size_t i = 0; i < layers_.size(); ++i) names.push_back(concat("layers.", i, ".output"));
+  std::vector<std::string> names = layer_outputs("embeddings.sum", layers_.size());
   if (final_norm_.weight) names.back() = "final_norm";
   if (projected()) names.back() = "project_out";
   return names;
@@ -162,9 +159,7 @@ void OptConfig::describe(config::Fields& f) {
   f("initialization", initialization,
     "hf: every weight N(0, init_std^2); reference: the attention's projections as torch.nn.Linear",
     one_of({"hf", "reference"}));
-  f.require(
-      hidden_size % num_attention_heads == 0, "num_attention_heads",
-      concat("expected a divisor of hidden_size (", hidden_size, "), got ", num_attention_heads));
+  require_whole_heads(f, hidden_size, num_attention_heads);
 }
 
 std::unique_ptr<Model> OptConfig::build(const AttentionConfig& attention,
@@ -216,13 +211,6 @@ Json OptConfig::hugging_face() const {
           {"bos_token_id", bos_token_id},
           {"eos_token_id", eos_token_id},
           {"tie_word_embeddings", true}};
-}
-
-void OptConfig::fit(int64_t vocabulary) {
-  if (!vocab_size) vocab_size = vocabulary;
-  if (*vocab_size < vocabulary)
-    throw UsageError(concat("model.vocab_size: expected at least the tokenizer's ", vocabulary,
-                            ", got ", *vocab_size));
 }
 
 }  // namespace quench

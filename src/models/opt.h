@@ -33,7 +33,7 @@ class OptConfig : public ModelConfig {
                                int64_t max_seq_length) const override;
   ModelTraits traits() const override;
   Json hugging_face() const override;
-  void fit(int64_t vocabulary) override;
+  void fit(int64_t vocabulary) override { fit_vocabulary(vocab_size, vocabulary); }
   int64_t layers() const override { return num_hidden_layers; }
   int64_t vocabulary_or_classes() const override { return vocab_size.value_or(0); }
   int64_t max_positions() const override { return max_position_embeddings; }

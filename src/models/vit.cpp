@@ -12,9 +12,7 @@ namespace {
 LayerNames layer_names(int64_t layer, const VitConfig& c) {
   const std::string at = concat("vit.encoder.layer.", layer, ".");
   const Init normal = Init::normal(c.initializer_range), zero = Init::constant(0);
-  const bool reference = c.initialization == "reference";
-  const Init weight = reference ? Init::torch_linear(c.hidden_size) : normal;
-  const Init bias = reference ? Init::torch_linear(c.hidden_size) : zero;
+  const auto [weight, bias] = projection_init(c.initialization, c.initializer_range, c.hidden_size);
   return {{at + "attention.attention.query", at + "attention.attention.key",
            at + "attention.attention.value", at + "attention.output.dense",
            at + "attention.attention.alpha", weight, bias, normal, zero},
@@ -29,7 +27,9 @@ class Vit : public Model {
   Vit(const VitConfig& config, const AttentionConfig& attention, int64_t max_seq_length);
 
   ModelOutput forward(const Batch& batch, ForwardContext& context, Want want) const override;
-  std::vector<std::string> hidden_state_taps() const override;
+  std::vector<std::string> hidden_state_taps() const override {
+    return layer_outputs("embeddings.sum", layers_.size());
+  }
   std::vector<std::string> norm_names() const override { return {"layernorm", "patch_norm"}; }
 
  private:
@@ -109,12 +109,6 @@ ModelOutput Vit::forward(const Batch& batch, ForwardContext& context, Want) cons
   return output;
 }
 
-std::vector<std::string> Vit::hidden_state_taps() const {
-  std::vector<std::string> names{"embeddings.sum"};
-  for (size_t i = 0; i < layers_.size(); ++i) names.push_back(concat("layers.", i, ".output"));
-  return names;
-}
-
 }  // namespace
 
 void VitConfig::describe(config::Fields& f) {
@@ -141,9 +135,7 @@ void VitConfig::describe(config::Fields& f) {
     "hf: every weight N(0, initializer_range^2); reference: query, key and value as "
     "torch.nn.Linear",
     one_of({"hf", "reference"}));
-  f.require(
-      hidden_size % num_attention_heads == 0, "num_attention_heads",
-      concat("expected a divisor of hidden_size (", hidden_size, "), got ", num_attention_heads));
+  require_whole_heads(f, hidden_size, num_attention_heads);
   f.require(image_size % patch_size == 0, "patch_size",
             concat("expected a divisor of image_size (", image_size, "), got ", patch_size));
 }

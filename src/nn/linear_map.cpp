@@ -18,17 +18,6 @@ std::optional<c10::OperatorHandle> onednn_operator() {
   return op && op->hasKernelForDispatchKey(c10::DispatchKey::CPU) ? op : std::nullopt;
 }
 
-// Measured on Zen 4 (docs/performance.md); on Intel's processors MKL is at home.
-bool onednn_is_faster() {
-#if defined(__x86_64__)
-  static const bool faster =
-      __builtin_cpu_is("amd") && __builtin_cpu_supports("avx512f") && onednn_operator().has_value();
-  return faster;
-#else
-  return false;
-#endif
-}
-
 // x W^T + b with any strides of W.
 at::Tensor onednn_linear(const at::Tensor& x, const at::Tensor& weight,
                          const std::optional<at::Tensor>& bias) {
@@ -75,8 +64,19 @@ struct OneDnnLinear : torch::autograd::Function<OneDnnLinear> {
 
 }  // namespace
 
+// Measured on Zen 4 (docs/performance.md); on Intel's processors MKL is at home.
+bool linear_map_uses_onednn() {
+#if defined(__x86_64__)
+  static const bool uses =
+      __builtin_cpu_is("amd") && __builtin_cpu_supports("avx512f") && onednn_operator().has_value();
+  return uses;
+#else
+  return false;
+#endif
+}
+
 at::Tensor linear_map(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  if (!onednn_is_faster() || !is_plain(x, weight, bias) ||
+  if (!linear_map_uses_onednn() || !is_plain(x, weight, bias) ||
       at::autocast::is_autocast_enabled(at::kCPU))
     return at::linear(x, weight, bias);
   return OneDnnLinear::apply(x, weight, bias.defined() ? std::optional(bias) : std::nullopt);

@@ -10,4 +10,7 @@ namespace quench {
 // LibTorch's BLAS the gradient of W; everywhere else this is at::linear.
 at::Tensor linear_map(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias = {});
 
+// Whether oneDNN computes any of it on this processor, with this LibTorch.
+bool linear_map_uses_onednn();
+
 }  // namespace quench

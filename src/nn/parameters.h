@@ -59,6 +59,8 @@ class Parameters {
   Parameters(const Parameters&) = delete;
   Parameters& operator=(const Parameters&) = delete;
 
+  // Allocated, not drawn. Names must be unique: values are drawn, saved and loaded by them. The
+  // reference stays valid.
   Parameter& add(const std::string& name, std::vector<int64_t> shape, Init init);
   // Stacks equal parts of `part_shape`; the whole has the shape `shape`.
   Parameter& add_stacked(const std::vector<std::string>& names, std::vector<int64_t> part_shape,

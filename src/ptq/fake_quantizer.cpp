@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "models/names.h"
 
 namespace quench {
 
@@ -19,10 +20,7 @@ FakeQuantizer::FakeQuantizer(const PtqConfig& config, const ModelTraits& model)
 bool FakeQuantizer::placed(const std::string& tap) const {
   if (tap == "logits" || tap == "head.transform")
     return config_.quantize_head || config_.placement == "full";
-  // What a layer hands on is its last tap already, under another name.
-  const bool layer_output =
-      tap.starts_with("layers.") && std::count(tap.begin(), tap.end(), '.') == 2;
-  if (layer_output) return false;
+  if (is_layer_output(tap)) return false;  // the layer's last tap already, under another name
   if (config_.placement == "full") return true;
   if (tap.ends_with("attention.gate")) return false;
   return !tap.ends_with(unquantized_);
@@ -31,7 +29,7 @@ bool FakeQuantizer::placed(const std::string& tap) const {
 bool FakeQuantizer::weight_placed(const std::string& name) const {
   if (config_.placement == "full") return true;
   if (!name.starts_with(body_prefix_)) return config_.quantize_head;
-  return name.ends_with(".weight") && name.find(".alpha") == std::string::npos;
+  return name.ends_with(".weight") && !is_gate(name);
 }
 
 FakeQuantizer::Site FakeQuantizer::site(const std::string& name, bool is_weight) const {

@@ -26,6 +26,7 @@ struct Affine {
   bool is_signed = false;
 };
 
+// The grid of 2 or more `bits` for a range, which need not contain 0 yet.
 Affine affine_from_range(const Range& range, int64_t bits, bool symmetric);
 
 // x^ in the shape, dtype and device of `x`, without a gradient. Computed in float32, in float64

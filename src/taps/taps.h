@@ -5,10 +5,18 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace quench {
+
+// Whether a tap is what a layer hands on, "layers.N.output".
+inline bool is_layer_output(const std::string& tap) {
+  return tap.starts_with("layers.") && tap.ends_with(".output") &&
+         std::ranges::count(tap, '.') == 2;
+}
 
 class TapListener {
  public:

@@ -31,6 +31,13 @@ TEST_F(CliTokenizer, DecodesWhatItEncoded) {
             "2 " + line + " 3\n");
 }
 
+TEST_F(CliTokenizer, RefusesAVocabularyTooSmallForTheSpecialTokens) {
+  const Outcome refused =
+      quench({"tokenizer", "train", "text/*.txt", "--output", "spm", "--vocab-size", "5"});
+  EXPECT_EQ(refused.status, 2);
+  EXPECT_NE(refused.err.find("--vocab-size"), std::string::npos) << refused.err;
+}
+
 TEST_F(CliTokenizer, EncodesTextsOfSeveralLinesFromJson) {
   done({"tokenizer", "train", "text/*.txt", "--output", "spm", "--vocab-size", "150"});
   EXPECT_EQ(done({"tokenizer", "encode", "spm", "--json"}, "\"ka\\nlo\"\n\"\"\n"),

@@ -64,5 +64,11 @@ TEST(Taps, WeightsPassEveryListenerInTurn) {
   EXPECT_EQ(second.names, std::vector<std::string>{"q.weight"});
 }
 
+TEST(Taps, ALayersOutputIsToldFromThatOfItsBlocks) {
+  EXPECT_TRUE(is_layer_output("layers.11.output"));
+  for (const char* other : {"layers.11.ffn.output", "layers.11.attention.norm", "final_norm"})
+    EXPECT_FALSE(is_layer_output(other)) << other;
+}
+
 }  // namespace
 }  // namespace quench

@@ -15,6 +15,7 @@ class ImageSource {
  public:
   virtual ~ImageSource() = default;
   virtual int64_t size() const = 0;
+  // 0 <= index < size(). Throws Error naming the file when it cannot be read or decoded.
   virtual Image load(int64_t index) const = 0;
   virtual int64_t label(int64_t index) const = 0;  // 0 .. classes() - 1
   virtual const std::vector<std::string>& class_names() const = 0;

@@ -1,5 +1,5 @@
 // Images per second of the training loader alone (read, decode, augment, normalise, mix), without a
-// model. Usage: image_loader FOLDER IMAGE_SIZE THREADS BATCHES; built and run by image_loader.sh.
+// model. Usage: image_loader FOLDER IMAGE_SIZE THREADS BATCHES; run by image_loader.sh.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
