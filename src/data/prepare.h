@@ -1,4 +1,4 @@
-// Text files to a prepared token set (shards.h).
+// Text files to a prepared token set (token_set.h).
 //
 // As in the reference, every document gets its special tokens, the documents are concatenated and
 // cut into chunks; a chunk may begin and end inside a document. Here the text is concatenated as a
@@ -17,7 +17,7 @@
 #include <vector>
 
 #include "data/corpus.h"
-#include "data/shards.h"
+#include "data/token_set.h"
 #include "data/tokenizer.h"
 
 namespace quench {

@@ -1,4 +1,4 @@
-#include "data/shards.h"
+#include "data/token_set.h"
 
 #include <algorithm>
 #include <bit>
