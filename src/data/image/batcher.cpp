@@ -46,9 +46,7 @@ ImageBatcher::ImageBatcher(ImageSourcePtr source, ImageOptions options, int thre
     : source_(std::move(source)),
       options_(std::move(options)),
       threads_(std::max(1, threads)),
-      on_error_(on_error) {
-  check_options(options_);
-}
+      on_error_(on_error) {}
 
 Image ImageBatcher::load(int64_t& index, int64_t& skipped) const {
   const int64_t size = source_->size();

@@ -29,8 +29,7 @@ struct BatchKey {
 
 class ImageBatcher {
  public:
-  // With kSkip a picture that cannot be read gives way to the next readable one. Throws UsageError
-  // when an option's value cannot be.
+  // With kSkip a picture that cannot be read gives way to the next readable one.
   ImageBatcher(ImageSourcePtr source, ImageOptions options, int threads,
                OnError on_error = OnError::kFail);
 
