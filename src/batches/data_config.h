@@ -17,8 +17,8 @@ enum class Subset { kTrain, kValidation };
 
 struct TokenizerConfig {
   std::optional<std::string> path;  // a tokenizer file or the folder that holds it
-  std::string algorithm =
-      "unigram";  // of the sentencepiece tokenizer that is trained without a path
+  // Of the sentencepiece tokenizer that is trained without a path:
+  std::string algorithm = "unigram";
   int64_t vocab_size = 8000;
   double character_coverage = 0.9995;
   int64_t training_lines = 200000;  // drawn at random from the corpus
@@ -26,8 +26,8 @@ struct TokenizerConfig {
 void describe(config::Fields& fields, TokenizerConfig& config);
 
 struct TaskConfig {
-  std::optional<std::string>
-      objective;  // mlm | clm | classification; default: what the model is for
+  // mlm | clm | classification; default: what the model is for
+  std::optional<std::string> objective;
   double mlm_probability = 0.15;
 };
 void describe(config::Fields& fields, TaskConfig& config);
