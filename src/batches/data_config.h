@@ -9,11 +9,10 @@
 
 #include "batches/source.h"
 #include "config/fields.h"
+#include "data/subset.h"
 #include "data/tokenizer.h"
 
 namespace quench {
-
-enum class Subset { kTrain, kValidation };
 
 struct TokenizerConfig {
   std::optional<std::string> path;  // a tokenizer file or the folder that holds it
