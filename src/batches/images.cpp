@@ -9,6 +9,7 @@
 #include <set>
 #include <thread>
 
+#include "base/environment.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "data/image/batcher.h"
