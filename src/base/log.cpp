@@ -81,11 +81,9 @@ spdlog::level::level_enum to_spdlog(LogLevel level) {
     case LogLevel::kWarning:
       return spdlog::level::warn;
     case LogLevel::kError:
-      return spdlog::level::err;
-    case LogLevel::kOff:
       break;
   }
-  return spdlog::level::off;
+  return spdlog::level::err;
 }
 
 }  // namespace

@@ -10,7 +10,7 @@
 
 namespace quench {
 
-enum class LogLevel { kInfo, kWarning, kError, kOff };
+enum class LogLevel { kInfo, kWarning, kError };
 
 void log_info(std::string_view message);
 void log_warning(std::string_view message);

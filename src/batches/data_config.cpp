@@ -1,25 +1,10 @@
 #include "batches/data_config.h"
 
-#include <dlfcn.h>
-
-#include <cstdlib>
-#include <filesystem>
-
-#include "base/error.h"
 #include "batches/images.h"
+#include "batches/tensors.h"
+#include "batches/text.h"
 
 namespace quench {
-namespace {
-
-std::string libtorch_include() {
-  Dl_info info{};
-  void* symbol = dlsym(RTLD_DEFAULT, "sgemm_");  // of libtorch_cpu.so
-  check(symbol && dladdr(symbol, &info), "cannot find the folder that LibTorch was loaded from");
-  return (std::filesystem::canonical(info.dli_fname).parent_path().parent_path() / "include")
-      .string();
-}
-
-}  // namespace
 
 void describe(config::Fields& f, TokenizerConfig& c) {
   using namespace config;
@@ -58,34 +43,6 @@ const config::Registry<DataConfig>& data_types() {
        [] { return std::make_shared<SyntheticImagesData>(); }},
   }};
   return registry;
-}
-
-std::string expand_variables(const std::string& text) {
-  std::string out;
-  size_t at = 0;
-  for (size_t open; (open = text.find("${", at)) != std::string::npos;) {
-    const size_t close = text.find('}', open);
-    if (close == std::string::npos)
-      throw UsageError(concat("'", text, "': '${' without a closing '}'"));
-    const std::string name = text.substr(open + 2, close - open - 2);
-    out += text.substr(at, open - at);
-    if (name == "LIBTORCH_INCLUDE") {
-      out += libtorch_include();
-    } else if (const char* value = std::getenv(name.c_str())) {
-      out += value;
-    } else {
-      throw UsageError(concat("'", text, "': the environment variable ", name, " is not set"));
-    }
-    at = close + 1;
-  }
-  return out + text.substr(at);
-}
-
-std::string cache_folder() {
-  if (const char* cache = std::getenv("QUENCH_CACHE")) return cache;
-  if (const char* cache = std::getenv("XDG_CACHE_HOME")) return std::string(cache) + "/quench";
-  const char* home = std::getenv("HOME");
-  return std::string(home ? home : ".") + "/.cache/quench";
 }
 
 }  // namespace quench

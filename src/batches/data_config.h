@@ -1,24 +1,22 @@
 // The `data`, `tokenizer` and `task` sections of a config, and how they become batch sources. A new
-// kind of data is one class like TextData and one line in `data_types()`.
+// kind of data is one class like TensorsData (tensors.h) and one line in `data_types()`.
 #pragma once
 
 #include <memory>
 #include <optional>
 #include <string>
-#include <vector>
 
 #include "batches/source.h"
 #include "config/fields.h"
+#include "data/subset.h"
 #include "data/tokenizer.h"
 
 namespace quench {
 
-enum class Subset { kTrain, kValidation };
-
 struct TokenizerConfig {
   std::optional<std::string> path;  // a tokenizer file or the folder that holds it
-  std::string algorithm =
-      "unigram";  // of the sentencepiece tokenizer that is trained without a path
+  // Of the sentencepiece tokenizer that is trained without a path:
+  std::string algorithm = "unigram";
   int64_t vocab_size = 8000;
   double character_coverage = 0.9995;
   int64_t training_lines = 200000;  // drawn at random from the corpus
@@ -26,8 +24,8 @@ struct TokenizerConfig {
 void describe(config::Fields& fields, TokenizerConfig& config);
 
 struct TaskConfig {
-  std::optional<std::string>
-      objective;  // mlm | clm | classification; default: what the model is for
+  // mlm | clm | classification; default: what the model is for
+  std::optional<std::string> objective;
   double mlm_probability = 0.15;
 };
 void describe(config::Fields& fields, TaskConfig& config);
@@ -65,56 +63,5 @@ class DataConfig {
 };
 
 const config::Registry<DataConfig>& data_types();
-
-// One body of text among several.
-struct TextCorpus {
-  std::vector<std::string> files;
-  std::vector<std::string> validation_files;
-  double weight = 1;  // passes over it in one epoch of the whole
-};
-void describe(config::Fields& fields, TextCorpus& corpus);
-
-// Text files, tokenized, cut into chunks: one corpus, or several that are concatenated.
-class TextData : public DataConfig {
- public:
-  std::vector<std::string> files;
-  std::vector<std::string> validation_files;
-  std::vector<TextCorpus> corpora;  // instead of the two above
-  double validation_share = 0.05;
-  int64_t split_seed = 0;
-  int64_t max_seq_length = 128;
-  std::string document = "paragraph";
-  std::string invalid_utf8 = "error";
-  std::optional<std::string> cache;  // default: the user's cache folder
-
-  std::string type() const override { return "text"; }
-  void describe(config::Fields& fields) override;
-  void validate() const override;
-  int64_t sequence_length() const override { return max_seq_length; }
-  OpenedData open(Subset subset, const DataContext& context) const override;
-};
-
-// Batches that were prepared elsewhere, in safetensors files (docs/design.md 4.2).
-class TensorsData : public DataConfig {
- public:
-  std::string train;
-  std::string validation;
-
-  std::string type() const override { return "tensors"; }
-  void describe(config::Fields& fields) override;
-  void validate() const override;
-  OpenedData open(Subset subset, const DataContext& context) const override;
-};
-
-// Opens `path` as a tensors file.
-BatchSourcePtr open_tensors(const std::string& path);
-
-// Replaces ${NAME} by the environment variable NAME, and ${LIBTORCH_INCLUDE} by the folder of the
-// C++ headers that LibTorch ships, the text that is on every machine that runs quench. Throws
-// UsageError for a name that is not set.
-std::string expand_variables(const std::string& text);
-
-// Where prepared data is kept: $QUENCH_CACHE, else $XDG_CACHE_HOME/quench, else ~/.cache/quench.
-std::string cache_folder();
 
 }  // namespace quench

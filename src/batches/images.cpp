@@ -9,6 +9,7 @@
 #include <set>
 #include <thread>
 
+#include "base/environment.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "data/image/batcher.h"
@@ -192,8 +193,7 @@ OpenedData ImageFolderData::open(Subset subset, const DataContext& context) cons
   if (!training && !validation.empty())
     return input.open(image_folder(expand_variables(validation), input.error_mode()), context);
   ImageSourcePtr source = image_folder(expand_variables(train), input.error_mode());
-  if (validation.empty())
-    source = quench::hold_out(source, hold_out, training ? Split::kTrain : Split::kValidation);
+  if (validation.empty()) source = quench::hold_out(source, hold_out, subset);
   return input.open(source, context);
 }
 
@@ -206,8 +206,7 @@ void PackedImagesData::describe(config::Fields& f) {
 void PackedImagesData::validate() const { existing_folder("path", path); }
 
 OpenedData PackedImagesData::open(Subset subset, const DataContext& context) const {
-  return input.open(read_(expand_variables(path), subset == Subset::kTrain, input.error_mode()),
-                    context);
+  return input.open(read_(expand_variables(path), subset, input.error_mode()), context);
 }
 
 void SyntheticImagesData::describe(config::Fields& f) {

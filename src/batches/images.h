@@ -45,7 +45,7 @@ class ImageFolderData : public DataConfig {
 // A data set in files of its own format, with its own test set.
 class PackedImagesData : public DataConfig {
  public:
-  using Read = ImageSourcePtr (*)(const std::string& folder, bool train, OnError on_error);
+  using Read = ImageSourcePtr (*)(const std::string& folder, Subset subset, OnError on_error);
 
   PackedImagesData(std::string type, Read read) : type_(std::move(type)), read_(read) {}
 

@@ -1,12 +1,11 @@
-// data.type: tensors. Batches that any other pipeline prepared, in a safetensors file: input_ids
-// [N, T] with labels [N, T] (and attention_mask, token_type_ids), or pixel_values [N, C, H, W] with
-// labels [N].
+#include "batches/tensors.h"
+
 #include <ATen/ATen.h>
 
 #include <filesystem>
 
+#include "base/environment.h"
 #include "base/error.h"
-#include "batches/data_config.h"
 #include "io/safetensors.h"
 
 namespace quench {

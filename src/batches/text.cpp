@@ -1,5 +1,5 @@
-// data.type: text. Files -> tokenizer -> memory-mapped chunks of token ids -> batches with masked
-// or next-token labels.
+#include "batches/text.h"
+
 #include <ATen/ATen.h>
 
 #include <algorithm>
@@ -7,12 +7,12 @@
 #include <filesystem>
 #include <set>
 
+#include "base/environment.h"
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/progress.h"
 #include "base/signals.h"
-#include "batches/data_config.h"
 #include "data/corpus.h"
 #include "data/masking.h"
 #include "data/prepare.h"

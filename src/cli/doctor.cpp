@@ -7,6 +7,7 @@
 #include <sstream>
 #include <thread>
 
+#include "base/environment.h"
 #include "cli/commands.h"
 #include "nn/linear_map.h"
 

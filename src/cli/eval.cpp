@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "batches/tensors.h"
 #include "cli/commands.h"
 #include "eval/evaluator.h"
 #include "report/table.h"

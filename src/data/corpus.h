@@ -15,8 +15,8 @@ namespace quench {
 
 struct TextFile {
   std::string path;
-  std::string
-      name;  // relative to the fixed leading folders of its pattern: the same wherever the data lie
+  // Relative to the fixed leading folders of its pattern: the same wherever the data lie.
+  std::string name;
 };
 
 // The files that match `patterns`, sorted by name, each once. `*`, `?` and `[...]` match within a

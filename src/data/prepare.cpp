@@ -193,6 +193,7 @@ Prepared prepare(const std::vector<TextFile>& files, const Tokenizer& tokenizer,
   if (prepared.reused) {
     try {
       prepared.tokens = TokenSet::open(target);
+      prepared.tokens.verify();
       return prepared;
     } catch (const Error& error) {
       prepared.reused = false;

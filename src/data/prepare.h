@@ -1,4 +1,4 @@
-// Text files to a prepared token set (shards.h).
+// Text files to a prepared token set (token_set.h).
 //
 // As in the reference, every document gets its special tokens, the documents are concatenated and
 // cut into chunks; a chunk may begin and end inside a document. Here the text is concatenated as a
@@ -17,7 +17,7 @@
 #include <vector>
 
 #include "data/corpus.h"
-#include "data/shards.h"
+#include "data/token_set.h"
 #include "data/tokenizer.h"
 
 namespace quench {
@@ -33,15 +33,16 @@ struct PrepareOptions {
 struct Prepared {
   TokenSet tokens;
   bool reused = false;                // the folder held this very set already
-  std::vector<std::string> warnings;  // files that were left out, and why
+  std::vector<std::string> warnings;  // files that were left out, and why; a damaged set
 };
 
 using PrepareProgress = std::function<void(int64_t done_bytes, int64_t total_bytes)>;
 
 // Tokenizes `files` into `folder`, which appears whole or not at all, or reuses the set there if it
-// was made from the same files, tokenizer and settings. A set made from others is replaced; a
-// folder that is no token set is an Error. So is text shorter than one chunk. `progress` may be
-// empty, and may throw to stop. Throws Interrupted (base/signals.h) between blocks of text.
+// was made from the same files, tokenizer and settings. A set made from others is replaced, and so
+// is a damaged one, with a warning; a folder that is no token set is an Error. So is text shorter
+// than one chunk. `progress` may be empty, and may throw to stop. Throws Interrupted
+// (base/signals.h) between blocks of text.
 Prepared prepare(const std::vector<TextFile>& files, const Tokenizer& tokenizer,
                  const PrepareOptions& options, const std::string& folder,
                  const PrepareProgress& progress = {});

@@ -173,8 +173,8 @@ std::unique_ptr<Tokenizer> train_sentencepiece(const LineSource& lines,
       {"eos_id", "3"},
       {"eos_piece", "[SEP]"},
       {"control_symbols", "[MASK]"},
-      {"num_threads",
-       "16"},  // part of the result: the sums of the unigram trainer are ordered by it
+      // Part of the result: the sums of the unigram trainer are ordered by it.
+      {"num_threads", "16"},
       {"minloglevel", "2"},
   };
   Lines iterator(lines);

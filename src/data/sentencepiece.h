@@ -15,8 +15,8 @@ namespace quench {
 struct SentencePieceOptions {
   std::string model_type = "unigram";  // or "bpe"
   int64_t vocab_size = 8000;           // special tokens included
-  double character_coverage =
-      0.9995;  // share of all characters that the alphabet covers; the rest is [UNK]
+  // Share of all characters that the alphabet covers; the rest is [UNK].
+  double character_coverage = 0.9995;
   int64_t input_sentence_size = 0;  // train on that many lines, drawn at random; 0: on all
 };
 

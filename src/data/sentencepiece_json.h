@@ -4,9 +4,8 @@
 // - text that spells a special token, a byte piece (<0x0A>) or the space symbol U+2581: it is that
 //   token there, text here;
 // - graphemes of several characters of which the model normalises one, as a ligature with an
-// accent,
-//   a no-break space with a combining mark: `tokenizers` normalises graphemes below six bytes as a
-//   whole, by the first rule that fits, and others one character at a time;
+//   accent, a no-break space with a combining mark: `tokenizers` normalises graphemes below six
+//   bytes as a whole, by the first rule that fits, and others one character at a time;
 // - unigram models where two segmentations score alike (".." and "." in either order):
 //   sentencepiece sums in float32, `tokenizers` in float64. See round_scores().
 #pragma once

@@ -27,8 +27,8 @@ struct EvaluationOptions {
 EvaluationOptions evaluation_options(const RunConfig& config);
 
 struct Evaluation {
-  double loss =
-      0;  // mean of the batches' losses, weighted by their sequences, as the reference does
+  // Mean of the batches' losses, weighted by their sequences, as the reference does.
+  double loss = 0;
   std::optional<double> accuracy, top5_accuracy;  // of classification
   int64_t samples = 0;
   int64_t tokens = 0;  // labels that count

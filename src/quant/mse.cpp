@@ -27,6 +27,7 @@ namespace quench {
 namespace {
 
 constexpr double kMargin = 0.5;          // how far beyond the data intervals may reach
+constexpr int kRadii = 100;              // that the grid search tries
 constexpr int64_t kBlockSize = 1 << 15;  // elements whose errors stay in cache until summed
 constexpr int64_t kMaxGridBits = 10;     // 51,200 intervals; each further bit doubles them
 
@@ -102,11 +103,8 @@ class MseEstimator : public RangeEstimator {
       radius_ = std::max(std::abs(max + kMargin), std::abs(min - kMargin));
     }
     if (!grid_search_) return;
-    const int64_t count = options_.estimator.num_candidates;
-    const double step = *radius_ / static_cast<double>(count);
-    for (int64_t i = 1; i <= count; ++i) {
-      add_candidates(step * static_cast<double>(i), {min - kMargin, max + kMargin});
-    }
+    const double step = *radius_ / kRadii;
+    for (int i = 1; i <= kRadii; ++i) add_candidates(step * i, {min - kMargin, max + kMargin});
   }
 
   // One interval of that radius, or that and its shifts by whole quantization steps.
@@ -204,9 +202,6 @@ std::unique_ptr<RangeEstimator> make_mse(const QuantizerOptions& options) {
       estimator.search != "golden_section") {
     throw UsageError(
         concat("search must be auto, grid or golden_section, got \"", estimator.search, "\""));
-  }
-  if (estimator.num_candidates < 1) {
-    throw UsageError(concat("num_candidates must be at least 1, got ", estimator.num_candidates));
   }
   if (estimator.search == "grid" && !options.symmetric && options.bits > kMaxGridBits) {
     throw UsageError(concat("grid search for an asymmetric grid of ", options.bits,

@@ -11,7 +11,6 @@ struct EstimatorOptions {
   std::string type = "minmax";       // a name of estimator_names()
   std::optional<double> percentile;  // minmax and running_minmax: clip to the (100 - p, p)-th
   std::string search = "auto";       // mse: grid | golden_section | auto
-  int64_t num_candidates = 100;      // mse, grid
   double momentum = 0.9;             // running_minmax: weight of the past
 };
 

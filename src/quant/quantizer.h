@@ -29,10 +29,7 @@ class Quantizer {
   // Throws Error where nothing has been observed.
   void fix();
 
-  bool has_range() const { return affine_.has_value(); }
   bool is_fixed() const { return fixed_; }
-  const std::string& name() const { return name_; }
-  const QuantizerOptions& options() const { return options_; }
 
   // Throws Error where nothing has been observed.
   const Affine& affine() const;

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 
+#include "base/environment.h"
 #include "base/error.h"
 
 namespace quench {

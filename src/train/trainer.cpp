@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdio>
 
+#include "base/environment.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/progress.h"

@@ -1,7 +1,7 @@
 // data.type: tensors.
 #include <ATen/ATen.h>
 
-#include "batches/data_config.h"
+#include "batches/tensors.h"
 #include "io/safetensors.h"
 #include "tests/io/temporary_folder.h"
 

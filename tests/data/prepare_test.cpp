@@ -174,6 +174,21 @@ TEST_F(Prepare, MakesADamagedSetAnew) {
   EXPECT_EQ(again.tokens.chunks(), 3);
 }
 
+TEST_F(Prepare, MakesASetWithAFlippedBitAnew) {
+  const PrepareOptions options{.chunk_length = 3, .max_shard_bytes = 6};
+  const auto sound = chunks(prepared(options).tokens);
+  std::string bytes = scratch_.read("set/tokens-00001.bin");
+  bytes[2] ^= 1;
+  scratch_.write("set/tokens-00001.bin", bytes);
+  const Prepared again = prepared(options);
+  EXPECT_FALSE(again.reused);
+  ASSERT_EQ(again.warnings.size(), 1u);
+  EXPECT_NE(again.warnings[0].find("tokens-00001.bin is damaged"), std::string::npos)
+      << again.warnings[0];
+  EXPECT_EQ(chunks(again.tokens), sound);
+  EXPECT_TRUE(prepared(options).reused);
+}
+
 TEST_F(Prepare, HandsOnTheWarningsOfTheCorpus) {
   text("empty.txt", "");
   EXPECT_EQ(prepared().warnings.size(), 1u);

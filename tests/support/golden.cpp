@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cstdlib>
 
-#include "batches/data_config.h"
+#include "batches/tensors.h"
 #include "io/atomic_file.h"
 #include "io/safetensors.h"
 

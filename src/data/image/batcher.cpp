@@ -46,18 +46,16 @@ ImageBatcher::ImageBatcher(ImageSourcePtr source, ImageOptions options, int thre
     : source_(std::move(source)),
       options_(std::move(options)),
       threads_(std::max(1, threads)),
-      on_error_(on_error) {
-  check_options(options_);
-}
+      on_error_(on_error) {}
 
-Image ImageBatcher::load(int64_t& index, int64_t& skipped) const {
+Image ImageBatcher::load(int64_t& index) const {
   const int64_t size = source_->size();
   check(index >= 0 && index < size, "image ", index, " of a source of ", size);
-  for (;; index = (index + 1) % size) {
+  for (int64_t tried = 1;; ++tried, index = (index + 1) % size) {
     try {
       return source_->load(index);
     } catch (const Error&) {
-      if (on_error_ == OnError::kFail || ++skipped == size) throw;
+      if (on_error_ == OnError::kFail || tried == size) throw;
     }
   }
 }
@@ -68,14 +66,12 @@ ImageBatch ImageBatcher::make_batch(std::span<const int64_t> indices, Transform 
   ImageBatch batch;
   batch.pixel_values.resize(indices.size() * sample);
   batch.labels.resize(indices.size());
-  std::vector<int64_t> skipped(indices.size(), 0);
   parallel_for(static_cast<int64_t>(indices.size()), threads_, [&](int64_t i) {
     int64_t index = indices[i];
-    const Image image = load(index, skipped[i]);
+    const Image image = load(index);
     batch.labels[i] = source_->label(index);
     transform(i, image, batch.pixel_values.data() + i * sample);
   });
-  for (int64_t count : skipped) batch.skipped += count;
   return batch;
 }
 

@@ -16,7 +16,6 @@ struct ImageBatch {
   std::vector<float> pixel_values;  // [samples, 3, image_size, image_size]
   std::vector<int64_t> labels;      // [samples]
   std::vector<float> targets;       // [samples, classes], rows sum to 1; empty in evaluation
-  int64_t skipped = 0;              // unreadable pictures that were replaced
 };
 
 // Which part of which training step a batch is. `first_position` counts in the global batch of the
@@ -29,8 +28,7 @@ struct BatchKey {
 
 class ImageBatcher {
  public:
-  // With kSkip a picture that cannot be read gives way to the next readable one. Throws UsageError
-  // when an option's value cannot be.
+  // With kSkip a picture that cannot be read gives way to the next readable one.
   ImageBatcher(ImageSourcePtr source, ImageOptions options, int threads,
                OnError on_error = OnError::kFail);
 
@@ -40,7 +38,8 @@ class ImageBatcher {
  private:
   template <class Transform>
   ImageBatch make_batch(std::span<const int64_t> indices, Transform transform) const;
-  Image load(int64_t& index, int64_t& skipped) const;
+  // Moves `index` on to the picture that it returns.
+  Image load(int64_t& index) const;
 
   ImageSourcePtr source_;
   ImageOptions options_;

@@ -50,18 +50,18 @@ ImageSourcePtr read_cifar(const std::string& folder, const std::vector<std::stri
 
 }  // namespace
 
-ImageSourcePtr cifar10(const std::string& folder, bool train, OnError on_error) {
+ImageSourcePtr cifar10(const std::string& folder, Subset subset, OnError on_error) {
   std::vector<std::string> files{"test_batch.bin"};
-  if (train) {
+  if (subset == Subset::kTrain) {
     files = {"data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin",
              "data_batch_5.bin"};
   }
   return read_cifar(folder, files, 1, "batches.meta.txt", 10, on_error);
 }
 
-ImageSourcePtr cifar100(const std::string& folder, bool train, OnError on_error) {
-  return read_cifar(folder, {train ? "train.bin" : "test.bin"}, 2, "fine_label_names.txt", 100,
-                    on_error);
+ImageSourcePtr cifar100(const std::string& folder, Subset subset, OnError on_error) {
+  return read_cifar(folder, {subset == Subset::kTrain ? "train.bin" : "test.bin"}, 2,
+                    "fine_label_names.txt", 100, on_error);
 }
 
 }  // namespace quench

@@ -68,8 +68,8 @@ IdxArray read_idx(const std::string& plain_path, size_t rank) {
 
 }  // namespace
 
-ImageSourcePtr mnist(const std::string& folder, bool train, OnError on_error) {
-  const std::string prefix = folder + (train ? "/train-" : "/t10k-");
+ImageSourcePtr mnist(const std::string& folder, Subset subset, OnError on_error) {
+  const std::string prefix = folder + (subset == Subset::kTrain ? "/train-" : "/t10k-");
   IdxArray images = read_idx(prefix + "images-idx3-ubyte", 3);
   IdxArray labels = read_idx(prefix + "labels-idx1-ubyte", 1);
   check(images.sizes[0] == labels.sizes[0], images.path, ": ", images.sizes[0], " images, but ",

@@ -1,4 +1,5 @@
-// How pictures become a model's input: timm's training recipe and its evaluation crop.
+// How pictures become a model's input: timm's training recipe and its evaluation crop. What values
+// can be, `describe` says where a config gives them (batches/images.cpp).
 #pragma once
 
 #include <cstdint>
@@ -30,8 +31,5 @@ struct ImageOptions {
   double cutmix_alpha = 1.0;  // 0: off
   double label_smoothing = 0.1;
 };
-
-// Throws UsageError that names the option whose value cannot be.
-void check_options(const ImageOptions& options);
 
 }  // namespace quench

@@ -9,10 +9,10 @@ namespace {
 
 class HeldOut : public ImageSource {
  public:
-  HeldOut(ImageSourcePtr source, int64_t every, Split split)
-      : source_(std::move(source)), every_(every), split_(split) {
+  HeldOut(ImageSourcePtr source, int64_t every, Subset subset)
+      : source_(std::move(source)), every_(every), subset_(subset) {
     const int64_t validation = (source_->size() + every - 1) / every;
-    size_ = split == Split::kValidation ? validation : source_->size() - validation;
+    size_ = subset == Subset::kValidation ? validation : source_->size() - validation;
   }
 
   int64_t size() const override { return size_; }
@@ -23,21 +23,21 @@ class HeldOut : public ImageSource {
  private:
   // 0, every, 2 every, ... are held out.
   int64_t origin(int64_t index) const {
-    return split_ == Split::kValidation ? index * every_ : index + index / (every_ - 1) + 1;
+    return subset_ == Subset::kValidation ? index * every_ : index + index / (every_ - 1) + 1;
   }
 
   ImageSourcePtr source_;
   int64_t every_;
-  Split split_;
+  Subset subset_;
   int64_t size_;
 };
 
 }  // namespace
 
-ImageSourcePtr hold_out(ImageSourcePtr source, int64_t every, Split split) {
+ImageSourcePtr hold_out(ImageSourcePtr source, int64_t every, Subset subset) {
   check(every >= 2 && source->size() >= 2, "cannot hold out every ", every, "-th of ",
         source->size(), " images: expected at least every 2nd of at least 2");
-  return std::make_shared<HeldOut>(std::move(source), every, split);
+  return std::make_shared<HeldOut>(std::move(source), every, subset);
 }
 
 }  // namespace quench

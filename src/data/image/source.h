@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "data/image/image.h"
+#include "data/subset.h"
 
 namespace quench {
 
@@ -39,11 +40,12 @@ std::vector<std::string> image_classes(const std::string& folder, OnError on_err
 
 // The binary versions of CIFAR (data_batch_*.bin and test_batch.bin; train.bin and test.bin, fine
 // labels).
-ImageSourcePtr cifar10(const std::string& folder, bool train, OnError on_error = OnError::kFail);
-ImageSourcePtr cifar100(const std::string& folder, bool train, OnError on_error = OnError::kFail);
+ImageSourcePtr cifar10(const std::string& folder, Subset subset, OnError on_error = OnError::kFail);
+ImageSourcePtr cifar100(const std::string& folder, Subset subset,
+                        OnError on_error = OnError::kFail);
 
 // MNIST, Fashion-MNIST and their like: {train,t10k}-{images-idx3,labels-idx1}-ubyte, plain or .gz.
-ImageSourcePtr mnist(const std::string& folder, bool train, OnError on_error = OnError::kFail);
+ImageSourcePtr mnist(const std::string& folder, Subset subset, OnError on_error = OnError::kFail);
 
 // A made-up task: one of ten shapes, drawn with random place, size, tilt and colour on an
 // uninformative background; beyond ten classes the colour tells too. Image i is a pure function of
@@ -53,7 +55,6 @@ ImageSourcePtr synthetic_images(int64_t size, int64_t classes, int image_size, u
 
 // Splits one source in two: every `every`-th image (by index) is held out for validation, the
 // others train.
-enum class Split { kTrain, kValidation };
-ImageSourcePtr hold_out(ImageSourcePtr source, int64_t every, Split split);
+ImageSourcePtr hold_out(ImageSourcePtr source, int64_t every, Subset subset);
 
 }  // namespace quench

@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cmath>
 #include <set>
 
 #include "support.h"
@@ -179,25 +178,6 @@ TEST(EraseRandomly, ReplacesOneRectangleInEveryChannel) {
     EXPECT_LE(changed[0], 0.36 * kSize * kSize);
   }
   EXPECT_NEAR(erased, 100, 35);
-}
-
-TEST(ImageOptions, NamesTheOptionThatCannotBe) {
-  const auto message = [](auto change) {
-    ImageOptions options;
-    change(options);
-    return error_of([&] { check_options(options); });
-  };
-  EXPECT_EQ(message([](ImageOptions&) {}), "");
-  EXPECT_NE(message([](ImageOptions& o) { o.crop_pct = 0; }).find("crop_pct"), std::string::npos);
-  EXPECT_NE(message([](ImageOptions& o) { o.mean = {1}; }).find("mean"), std::string::npos);
-  EXPECT_NE(message([](ImageOptions& o) {
-              o.crop_scale = {0.5, 0.1};
-            }).find("crop_scale"),
-            std::string::npos);
-  EXPECT_NE(message([](ImageOptions& o) { o.interpolation = "cubic"; }).find("interpolation"),
-            std::string::npos);
-  EXPECT_NE(message([](ImageOptions& o) { o.mixup_alpha = std::nan(""); }).find("mixup_alpha"),
-            std::string::npos);
 }
 
 }  // namespace

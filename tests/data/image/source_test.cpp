@@ -70,7 +70,7 @@ std::vector<uint8_t> cifar_records(std::vector<uint8_t> labels, size_t label_byt
 TEST(Cifar, ReadsPlanesAndLabels) {
   TempFolder folder;
   folder.write("test_batch.bin", cifar_records({3, 9}, 1));
-  const ImageSourcePtr source = cifar10(folder.path(), false);
+  const ImageSourcePtr source = cifar10(folder.path(), Subset::kValidation);
   ASSERT_EQ(source->size(), 2);
   EXPECT_EQ(source->classes(), 10);
   EXPECT_EQ(source->label(1), 9);
@@ -82,7 +82,7 @@ TEST(Cifar, ReadsPlanesAndLabels) {
 TEST(Cifar, HundredUsesTheFineLabel) {
   TempFolder folder;
   folder.write("train.bin", cifar_records({99}, 2));
-  const ImageSourcePtr source = cifar100(folder.path(), true);
+  const ImageSourcePtr source = cifar100(folder.path(), Subset::kTrain);
   EXPECT_EQ(source->label(0), 99);
   EXPECT_EQ(source->classes(), 100);
 }
@@ -91,14 +91,14 @@ TEST(Cifar, WrongSizeOrLabelIsAnError) {
   TempFolder folder;
   std::vector<uint8_t> bytes = cifar_records({3, 10}, 1);
   folder.write("test_batch.bin", bytes);
-  EXPECT_TRUE(mentions(error_of([&] { cifar10(folder.path(), false); }),
+  EXPECT_TRUE(mentions(error_of([&] { cifar10(folder.path(), Subset::kValidation); }),
                        {"image 1 has label 10, expected 0 to 9"}));
   bytes.pop_back();
   folder.write("test_batch.bin", bytes);
-  EXPECT_TRUE(
-      mentions(error_of([&] { cifar10(folder.path(), false); }), {"expected a multiple of 3073"}));
-  EXPECT_TRUE(
-      mentions(error_of([&] { cifar10(folder.path(), true); }), {"data_batch_1.bin: cannot open"}));
+  EXPECT_TRUE(mentions(error_of([&] { cifar10(folder.path(), Subset::kValidation); }),
+                       {"expected a multiple of 3073"}));
+  EXPECT_TRUE(mentions(error_of([&] { cifar10(folder.path(), Subset::kTrain); }),
+                       {"data_batch_1.bin: cannot open"}));
 }
 
 TEST(Cifar, CanLeaveOutLabelsOutOfRange) {
@@ -106,7 +106,7 @@ TEST(Cifar, CanLeaveOutLabelsOutOfRange) {
   folder.write("test_batch.bin", cifar_records({3, 10, 9, 255, 0}, 1));
   ImageSourcePtr source;
   const std::string said =
-      logged([&] { source = cifar10(folder.path(), false, OnError::kSkip); }, folder);
+      logged([&] { source = cifar10(folder.path(), Subset::kValidation, OnError::kSkip); }, folder);
   EXPECT_TRUE(mentions(said, {"image 1 has label 10, expected 0 to 9", "(2 in all)"}));
   EXPECT_EQ(std::count(said.begin(), said.end(), '\n'), 1) << said;
   ASSERT_EQ(source->size(), 3);
@@ -116,8 +116,9 @@ TEST(Cifar, CanLeaveOutLabelsOutOfRange) {
     EXPECT_EQ(source->load(i).row(0)[0], labels[i]) << "the pixels that belong to the label";
   }
   folder.write("test_batch.bin", cifar_records({10}, 1));
-  EXPECT_TRUE(mentions(error_of([&] { cifar10(folder.path(), false, OnError::kSkip); }),
-                       {"image 0 has label 10", "no image has a label in range"}));
+  EXPECT_TRUE(
+      mentions(error_of([&] { cifar10(folder.path(), Subset::kValidation, OnError::kSkip); }),
+               {"image 0 has label 10", "no image has a label in range"}));
 }
 
 std::vector<uint8_t> idx(std::vector<uint8_t> sizes, std::vector<uint8_t> data) {
@@ -137,7 +138,7 @@ TEST(Mnist, ReadsPlainAndGzipped) {
   TempFolder folder;
   folder.write("train-labels-idx1-ubyte", idx({2}, {7, 0}));
   write_gzip(folder.path() + "/train-images-idx3-ubyte.gz", idx({2, 1, 3}, {1, 2, 3, 4, 5, 6}));
-  const ImageSourcePtr source = mnist(folder.path(), true);
+  const ImageSourcePtr source = mnist(folder.path(), Subset::kTrain);
   ASSERT_EQ(source->size(), 2);
   EXPECT_EQ(source->label(0), 7);
   EXPECT_EQ(source->load(1).width, 3);
@@ -149,9 +150,9 @@ TEST(Mnist, CanLeaveOutLabelsOutOfRange) {
   folder.write("t10k-labels-idx1-ubyte", idx({2}, {11, 4}));
   folder.write("t10k-images-idx3-ubyte", idx({2, 1, 1}, {1, 2}));
   ImageSourcePtr source;
-  EXPECT_TRUE(
-      mentions(logged([&] { source = mnist(folder.path(), false, OnError::kSkip); }, folder),
-               {"t10k-labels-idx1-ubyte: image 0 has label 11", "(1 in all)"}));
+  EXPECT_TRUE(mentions(
+      logged([&] { source = mnist(folder.path(), Subset::kValidation, OnError::kSkip); }, folder),
+      {"t10k-labels-idx1-ubyte: image 0 has label 11", "(1 in all)"}));
   ASSERT_EQ(source->size(), 1);
   EXPECT_EQ(source->label(0), 4);
   EXPECT_EQ(source->load(0).rgb, (std::vector<uint8_t>{2, 2, 2}));
@@ -159,7 +160,7 @@ TEST(Mnist, CanLeaveOutLabelsOutOfRange) {
 
 TEST(Mnist, InconsistentFilesAreErrors) {
   TempFolder folder;
-  const auto message = [&] { return error_of([&] { mnist(folder.path(), false); }); };
+  const auto message = [&] { return error_of([&] { mnist(folder.path(), Subset::kValidation); }); };
   folder.write("t10k-images-idx3-ubyte", idx({2, 1, 1}, {1, 2}));
   EXPECT_TRUE(mentions(message(), {"t10k-labels-idx1-ubyte.gz: cannot open"}));
   folder.write("t10k-labels-idx1-ubyte", idx({3}, {1, 2, 3}));
@@ -209,8 +210,8 @@ TEST(SyntheticImages, RefuseImpossibleSizes) {
 TEST(HoldOut, SplitsWithoutOverlapOrLoss) {
   for (const int64_t size : {11, 12, 15, 16}) {
     const ImageSourcePtr whole = synthetic_images(size, 10, 8, 1);
-    const ImageSourcePtr train = hold_out(whole, 5, Split::kTrain);
-    const ImageSourcePtr validation = hold_out(whole, 5, Split::kValidation);
+    const ImageSourcePtr train = hold_out(whole, 5, Subset::kTrain);
+    const ImageSourcePtr validation = hold_out(whole, 5, Subset::kValidation);
     EXPECT_EQ(train->size() + validation->size(), size);
     std::multiset<std::string> expected, seen;
     for (int64_t i = 0; i < size; ++i) expected.insert(key_of(whole->load(i)));
@@ -225,7 +226,7 @@ TEST(HoldOut, SplitsWithoutOverlapOrLoss) {
 }
 
 TEST(HoldOut, RefusesToHoldOutEverything) {
-  EXPECT_NE(error_of([] { hold_out(synthetic_images(4, 2, 8, 1), 1, Split::kTrain); }), "");
+  EXPECT_NE(error_of([] { hold_out(synthetic_images(4, 2, 8, 1), 1, Subset::kTrain); }), "");
 }
 
 }  // namespace

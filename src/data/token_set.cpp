@@ -1,4 +1,4 @@
-#include "data/shards.h"
+#include "data/token_set.h"
 
 #include <algorithm>
 #include <bit>
@@ -125,7 +125,7 @@ void TokenSet::verify() const {
     const auto& shard = index_.shards[s];
     const std::string checksum = content_hash({shards_[s]->data(), shards_[s]->size()});
     check(checksum == shard.checksum, folder_, "/", shard.file, " is damaged: its checksum is ",
-          checksum, "; its index says ", shard.checksum, ". Delete the folder to prepare it anew.");
+          checksum, "; its index says ", shard.checksum, ".");
   }
 }
 

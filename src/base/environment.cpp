@@ -1,0 +1,53 @@
+#include "base/environment.h"
+
+#include <dlfcn.h>
+
+#include <cstdlib>
+#include <filesystem>
+
+#include "base/error.h"
+
+namespace quench {
+namespace {
+
+std::string libtorch_include() {
+  // at::globalContext(), which libtorch_cpu.so alone defines. By name, since this room is compiled
+  // without LibTorch's headers and linked into programs without LibTorch.
+  void* symbol = dlsym(RTLD_DEFAULT, "_ZN2at13globalContextEv");
+  Dl_info info{};
+  check(symbol && dladdr(symbol, &info), "cannot find the folder that LibTorch was loaded from");
+  return (std::filesystem::canonical(info.dli_fname).parent_path().parent_path() / "include")
+      .string();
+}
+
+}  // namespace
+
+std::string expand_variables(const std::string& text) {
+  std::string out;
+  size_t at = 0;
+  for (size_t open; (open = text.find("${", at)) != std::string::npos;) {
+    const size_t close = text.find('}', open);
+    if (close == std::string::npos)
+      throw UsageError(concat("'", text, "': '${' without a closing '}'"));
+    const std::string name = text.substr(open + 2, close - open - 2);
+    out += text.substr(at, open - at);
+    if (name == "LIBTORCH_INCLUDE") {
+      out += libtorch_include();
+    } else if (const char* value = std::getenv(name.c_str())) {
+      out += value;
+    } else {
+      throw UsageError(concat("'", text, "': the environment variable ", name, " is not set"));
+    }
+    at = close + 1;
+  }
+  return out + text.substr(at);
+}
+
+std::string cache_folder() {
+  if (const char* cache = std::getenv("QUENCH_CACHE")) return cache;
+  if (const char* cache = std::getenv("XDG_CACHE_HOME")) return std::string(cache) + "/quench";
+  const char* home = std::getenv("HOME");
+  return std::string(home ? home : ".") + "/.cache/quench";
+}
+
+}  // namespace quench
