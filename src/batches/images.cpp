@@ -12,6 +12,7 @@
 #include "base/environment.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "data/image/augment.h"
 #include "data/image/batcher.h"
 #include "data/image/mix.h"
 
@@ -92,6 +93,22 @@ class ImageBatchSource : public BatchSource {
   ImageBatcher batcher_;
 };
 
+// What evaluation does to an image (data/image/augment.h), as a preprocessor_config.json.
+Json image_processor(const ImageOptions& o) {
+  return {{"image_processor_type", "CLIPImageProcessor"},  // the one that resizes the shorter side
+          {"do_convert_rgb", true},
+          {"do_resize", true},
+          {"size", {{"shortest_edge", shorter_side(o)}}},
+          {"resample", o.interpolation == "bicubic" ? 3 : 2},  // PIL's numbers
+          {"do_center_crop", true},
+          {"crop_size", {{"height", o.image_size}, {"width", o.image_size}}},
+          {"do_rescale", true},
+          {"rescale_factor", 1 / 255.0},
+          {"do_normalize", true},
+          {"image_mean", o.mean},
+          {"image_std", o.std}};
+}
+
 std::string existing_folder(const char* key, const std::string& path) {
   const std::string folder = expand_variables(path);
   if (!fs::is_directory(folder))
@@ -153,12 +170,15 @@ void ImageInput::check_batch_size(int64_t batch_size) const {
                             " > 0 mixes pairs of images, got ", batch_size));
 }
 
-OpenedData ImageInput::open(ImageSourcePtr source, const DataContext& context) const {
-  if (context.task != "classification")
-    throw UsageError(concat("task.objective: images are for classification, got ", context.task));
+OpenedData ImageInput::open(ImageSourcePtr source) const {
   if (error_mode() == OnError::kSkip) source = std::make_shared<ReportedSource>(std::move(source));
-  return {std::make_shared<ImageBatchSource>(source, *this), nullptr, 0, source->classes(),
-          images.image_size};
+  return {std::make_shared<ImageBatchSource>(source, *this),
+          nullptr,
+          0,
+          source->classes(),
+          images.image_size,
+          source->class_names(),
+          image_processor(images)};
 }
 
 void ImageFolderData::describe(config::Fields& f) {
@@ -187,14 +207,14 @@ void ImageFolderData::validate() const {
                             std::ranges::count(classes, differ[0]) ? "first" : "second"));
 }
 
-OpenedData ImageFolderData::open(Subset subset, const DataContext& context) const {
+OpenedData ImageFolderData::open(Subset subset, const DataContext&) const {
   const bool training = subset == Subset::kTrain;
   if (training && train.empty()) throw UsageError("data.train: expected a folder, got none");
   if (!training && !validation.empty())
-    return input.open(image_folder(expand_variables(validation), input.error_mode()), context);
+    return input.open(image_folder(expand_variables(validation), input.error_mode()));
   ImageSourcePtr source = image_folder(expand_variables(train), input.error_mode());
   if (validation.empty()) source = quench::hold_out(source, hold_out, subset);
-  return input.open(source, context);
+  return input.open(source);
 }
 
 void PackedImagesData::describe(config::Fields& f) {
@@ -205,8 +225,8 @@ void PackedImagesData::describe(config::Fields& f) {
 
 void PackedImagesData::validate() const { existing_folder("path", path); }
 
-OpenedData PackedImagesData::open(Subset subset, const DataContext& context) const {
-  return input.open(read_(expand_variables(path), subset, input.error_mode()), context);
+OpenedData PackedImagesData::open(Subset subset, const DataContext&) const {
+  return input.open(read_(expand_variables(path), subset, input.error_mode()));
 }
 
 void SyntheticImagesData::describe(config::Fields& f) {
@@ -220,13 +240,12 @@ void SyntheticImagesData::describe(config::Fields& f) {
             concat("expected at least 8, got ", input.images.image_size));
 }
 
-OpenedData SyntheticImagesData::open(Subset subset, const DataContext& context) const {
+OpenedData SyntheticImagesData::open(Subset subset, const DataContext&) const {
   const bool training = subset == Subset::kTrain;
   // ~seed is no seed that a training set can have.
   const auto key = static_cast<uint64_t>(training ? seed : ~seed);
   return input.open(synthetic_images(training ? samples : validation_samples, classes,
-                                     static_cast<int>(input.images.image_size), key),
-                    context);
+                                     static_cast<int>(input.images.image_size), key));
 }
 
 }  // namespace quench

@@ -24,7 +24,7 @@ struct ImageInput {
   void describe(config::Fields& fields);
   OnError error_mode() const { return on_error == "skip" ? OnError::kSkip : OnError::kFail; }
   void check_batch_size(int64_t batch_size) const;
-  OpenedData open(ImageSourcePtr source, const DataContext& context) const;
+  OpenedData open(ImageSourcePtr source) const;
 };
 
 // JPEG and PNG files, one folder a class.

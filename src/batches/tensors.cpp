@@ -88,11 +88,13 @@ class TensorsSource : public BatchSource {
   }
 
   void check_labels(const std::string& path) const {
-    at::Tensor valid = all_.labels >= 0;
-    if (all_.input_ids.defined()) valid |= all_.labels == -100;
-    check(valid.all().item<bool>(), path, ": labels: expected values >= 0",
-          all_.input_ids.defined() ? ", or -100 where there is none" : "", ", got ",
-          all_.labels.masked_select(~valid)[0].item<int64_t>());
+    const bool text = all_.input_ids.defined();
+    const at::Tensor& labels = all_.labels;
+    const at::Tensor bad =
+        labels.masked_select(text ? (labels < 0) & (labels != -100) : labels < 0);
+    if (bad.numel() > 0)
+      fail(path, ": labels: expected values >= 0", text ? ", or -100 where there is none" : "",
+           ", got ", bad[0].item<int64_t>());
   }
 
   Batch all_;

@@ -295,8 +295,6 @@ void TextData::describe(config::Fields& f) {
 void TextData::validate() const { split(*this); }
 
 OpenedData TextData::open(Subset subset, const DataContext& context) const {
-  if (context.task == "classification")
-    throw UsageError("task.objective: text is for mlm and clm, got classification");
   const std::vector<FileSplit> splits = split(*this);
   const std::string root = cache ? expand_variables(*cache) : cache_folder();
   OpenedData opened;

@@ -64,12 +64,15 @@ RunConfig config_of(const ModelArgument& model, const std::string& overlay,
   RunConfig config = read_run_config(node);
   config.model = model.pretrained.config;
   config.attention = model.pretrained.attention;
-  for (const auto& data : {config.data, config.ptq.calibration.data, config.ptq.evaluation.data})
-    if (data && data->sequence_length() > 0 && !model.tokenizer && !config.tokenizer.path)
+  for (const auto& data : {config.data, config.ptq.calibration.data, config.ptq.evaluation.data}) {
+    if (!data || data->sequence_length() == 0) continue;
+    config.check_sequence_length(data->sequence_length());
+    if (!model.tokenizer && !config.tokenizer.path)
       throw UsageError(
           concat(model.pretrained.folder.string(),
-                 " has no tokenizer, and the data is text: give the tokenizer that the "
-                 "model was trained with, --set tokenizer.path=PATH"));
+                 " has no tokenizer, and the data is text: give the one that the model "
+                 "was trained with, --set tokenizer.path=PATH"));
+  }
   return config;
 }
 

@@ -63,7 +63,7 @@ void check_switches(const Json& hugging_face, const std::string& file) {
 std::shared_ptr<ModelConfig> default_model(const Json& hugging_face, const std::string& file) {
   check(hugging_face.is_object() && hugging_face.contains("model_type") &&
             hugging_face.at("model_type").is_string(),
-        file, ": expected an object with the string `model_type`");
+        file, ": expected an object with `model_type`");
   const auto type = hugging_face.at("model_type").get<std::string>();
   std::shared_ptr<ModelConfig> model;
   std::vector<std::string> types;
@@ -104,7 +104,8 @@ Json read_config(const std::string& file) {
 Json sections(const Json& json, const std::string& file, const Json& gate) {
   Json all = {{"model", known_keys(json, file)}};
   if (json.contains("quench")) {
-    check(json.at("quench").is_object(), file, ": quench: expected an object");
+    if (!json.at("quench").is_object())
+      throw UsageError(concat(file, ": quench: expected an object"));
     for (const auto& [key, value] : json.at("quench").items()) all[key] = value;
   } else {
     all["attention"]["gate"] = gate;
@@ -234,7 +235,17 @@ void save_pretrained(const fs::path& folder, const Pretrained& pretrained) {
   json["quench"] = ours;
   write_safetensors(folder / "model.safetensors", pretrained.model->parameters.named_values(),
                     {{"format", "pt"}});
+  if (!pretrained.class_names.empty()) {
+    json["id2label"] = json["label2id"] = Json::object();
+    for (size_t id = 0; id < pretrained.class_names.size(); ++id) {
+      json["id2label"][std::to_string(id)] = pretrained.class_names[id];
+      json["label2id"][pretrained.class_names[id]] = id;
+    }
+  }
   write_file_atomically(folder / "config.json", dump(json, 2) + "\n");
+  if (!pretrained.image_processor.is_null())
+    write_file_atomically(folder / "preprocessor_config.json",
+                          dump(pretrained.image_processor, 2) + "\n");
 }
 
 }  // namespace quench

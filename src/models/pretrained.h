@@ -18,6 +18,9 @@ struct Pretrained {
   std::unique_ptr<Model> model;
   std::filesystem::path folder;    // where it was read from
   std::vector<std::string> fresh;  // parameters that were not there and were drawn instead
+  // What the training data says of images and saving writes down; empty where it is not known.
+  std::vector<std::string> class_names = {};
+  Json image_processor = nullptr;
 };
 
 // The folder that MODEL means: one with a config.json, or the newest complete checkpoint of a run
@@ -38,7 +41,8 @@ std::shared_ptr<const Tokenizer> tokenizer_of(const Pretrained& pretrained);
 // Only config.json, with freshly allocated parameters.
 Pretrained load_architecture(const std::filesystem::path& folder);
 
-// Writes config.json and model.safetensors into an existing folder.
+// Writes config.json and model.safetensors into an existing folder, and preprocessor_config.json
+// where `image_processor` is known.
 void save_pretrained(const std::filesystem::path& folder, const Pretrained& pretrained);
 
 }  // namespace quench

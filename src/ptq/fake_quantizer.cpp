@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "models/names.h"
 
 namespace quench {
@@ -33,6 +34,7 @@ bool FakeQuantizer::weight_placed(const std::string& name) const {
 }
 
 FakeQuantizer::Site FakeQuantizer::site(const std::string& name, bool is_weight) const {
+  asked_.insert(name);
   Site site;
   const WeightQuantization& w = config_.weights;
   const ActivationQuantization& a = config_.activations;
@@ -89,11 +91,16 @@ void FakeQuantizer::fix() {
 
 void FakeQuantizer::check_overrides() const {
   for (const QuantizerOverride& o : config_.overrides) {
-    if (o.enabled && !*o.enabled) continue;  // what it switches off was not met
-    const bool met = std::any_of(order_.begin(), order_.end(), [&](const auto& entry) {
-      return matches_glob(o.match, entry.first);
-    });
-    if (!met) throw UsageError(concat("ptq.overrides: '", o.match, "' matches no quantizer"));
+    const bool switches_off = o.enabled && !*o.enabled;
+    const bool met =
+        switches_off
+            ? std::ranges::any_of(
+                  asked_, [&](const std::string& name) { return matches_glob(o.match, name); })
+            : std::ranges::any_of(
+                  order_, [&](const auto& entry) { return matches_glob(o.match, entry.first); });
+    const std::string message = concat("ptq.overrides: '", o.match, "' matches no quantizer");
+    if (!met && !switches_off) throw UsageError(message);
+    if (!met) log_warning(message);
   }
 }
 

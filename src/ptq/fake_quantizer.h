@@ -3,6 +3,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 #include <unordered_map>
 
@@ -25,7 +26,8 @@ class FakeQuantizer : public TapListener {
   // Ends calibration: every range that was estimated stays as it is.
   void fix();
 
-  // Throws UsageError if an override matches no quantizer that was met.
+  // Throws UsageError if an override matches no quantizer that was met, or warns if the override
+  // only switches off: then no name was met that it could switch off.
   void check_overrides() const;
 
   // [{"name", "kind", "bits", ...}] in the order in which the model met them.
@@ -45,6 +47,7 @@ class FakeQuantizer : public TapListener {
   std::string body_prefix_, unquantized_;
   std::map<std::string, Quantizer> quantizers_;
   std::vector<std::pair<std::string, const char*>> order_;  // name, kind
+  mutable std::set<std::string> asked_;                     // every name met, quantized or not
   std::unordered_map<std::string, at::Tensor> quantized_weights_;
 };
 

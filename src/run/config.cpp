@@ -96,19 +96,19 @@ DataContext RunConfig::data_context() const {
   return {task_type(), task.mlm_probability, tokenizer, nullptr};
 }
 
-static void check_sequence_length(const ModelConfig& model, int64_t length) {
-  if (model.image_side() > 0)
-    throw UsageError(concat("data: expected images for model.type ", model.type(), ", got text"));
-  if (length > model.max_positions())
+void RunConfig::check_sequence_length(int64_t length) const {
+  if (model->image_side() > 0)
+    throw UsageError(concat("data: expected images for model.type ", model->type(), ", got text"));
+  if (length > model->max_positions())
     throw UsageError(concat("data.max_seq_length: expected at most the model's ",
-                            model.max_positions(), " positions, got ", length));
+                            model->max_positions(), " positions, got ", length));
 }
 
 void RunConfig::fit(const OpenedData& opened) const {
   const int64_t image_side = model->image_side();
   if (image_side == 0 && opened.max_seq_length == 0)
     throw UsageError(concat("data: expected text for model.type ", model->type(), ", got images"));
-  if (opened.max_seq_length > 0) check_sequence_length(*model, opened.max_seq_length);
+  if (opened.max_seq_length > 0) check_sequence_length(opened.max_seq_length);
   if (opened.vocabulary_or_classes > 0) model->fit(opened.vocabulary_or_classes);
   if (opened.image_size > 0 && opened.image_size != image_side)
     throw UsageError(concat("data.images.image_size: expected the model's ", image_side, ", got ",
@@ -145,8 +145,7 @@ void validate_run(const RunConfig& config, bool from_run_folder) {
     throw UsageError(concat("task.objective: expected ", task, " for model.type ",
                             config.model->type(), ", got ", config.task_type()));
   config.data->check_batch_size(config.train.batch_size);
-  if (const int64_t length = config.data->sequence_length())
-    check_sequence_length(*config.model, length);
+  if (const int64_t length = config.data->sequence_length()) config.check_sequence_length(length);
   const std::optional<std::string>& from = config.train.initialize_from;
   if (from && !from_run_folder && !fs::exists(expand_variables(*from)))  // else it has the weights
     throw UsageError(

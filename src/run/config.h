@@ -76,6 +76,9 @@ struct RunConfig {
   std::string task_type() const;
   DataContext data_context() const;
 
+  // Throws UsageError if the model takes no sequences of so many tokens.
+  void check_sequence_length(int64_t length) const;
+
   // Fills in what the model's section leaves to the data: vocabulary, number of classes. Throws
   // UsageError if the model does not take such data.
   void fit(const OpenedData& opened) const;

@@ -217,6 +217,8 @@ void initialize_from(const std::string& from, const std::string& body, Parameter
 
 Pretrained build_model(const RunConfig& config, const OpenedData& data) {
   Pretrained pretrained;
+  pretrained.class_names = data.class_names;
+  pretrained.image_processor = data.image_processor;
   pretrained.config = config.model;
   pretrained.attention = config.attention;
   config.fit(data);

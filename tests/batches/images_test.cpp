@@ -33,9 +33,7 @@ std::shared_ptr<DataConfig> make_data(const std::string& keys) {
 OpenedData open(const std::string& keys, Subset subset = Subset::kTrain) {
   const auto data = make_data(keys);
   data->validate();
-  DataContext context;
-  context.task = "classification";
-  return data->open(subset, context);
+  return data->open(subset, {});
 }
 
 // 16 x 16 pixels, and nothing left to chance.
@@ -304,14 +302,6 @@ TEST(ImagesData, LabelsOutOfRangeAreLeftOutWhereErrorsAreSkipped) {
   const OpenedData opened = open(keys + ", on_error: skip", Subset::kValidation);
   EXPECT_EQ(opened.source->samples(), 1);
   EXPECT_EQ(batch_in_order(*opened.source, 0, 1, 0).labels.item<int64_t>(), 4);
-}
-
-TEST(ImagesData, ImagesAreForClassification) {
-  DataContext context;
-  context.task = "mlm";
-  EXPECT_TRUE(
-      mentions(error_of([&] { make_data(kSynthetic + kPlain)->open(Subset::kTrain, context); }),
-               {"task.objective", "classification", "got mlm"}));
 }
 
 TEST(ImagesData, ValuesThatCannotBeAreNamed) {

@@ -118,6 +118,15 @@ TEST_F(TensorsFile, NamesAWrongDtype) {
             "pixel_values: expected dtype Float, got Byte");
 }
 
+TEST_F(TensorsFile, NamesALabelBelowZero) {
+  at::Tensor labels = text_.at("labels").clone();
+  labels[1][0] = -1;
+  EXPECT_EQ(complaint(text_, "labels", labels),
+            "labels: expected values >= 0, or -100 where there is none, got -1");
+  EXPECT_EQ(complaint(images_, "labels", at::tensor({7, -100})),
+            "labels: expected values >= 0, got -100");
+}
+
 TEST_F(TensorsFile, RefusesAFileWithoutSamples) {
   EXPECT_EQ(error_of([&] {
               open({{"input_ids", at::zeros({0, 5}, at::kLong)},

@@ -115,6 +115,47 @@ TEST_F(CliModel, EvalTakesAFileOfBatches) {
               1e-5);
 }
 
+TEST_F(CliModel, AssignmentsSayWhatTheCheckpointDoesNot) {
+  const std::vector<std::string> clipped = {"--set", "attention.softmax.type=clipped", "--set",
+                                            "attention.softmax.gamma=-0.5"};
+  const auto losses = [&](std::vector<std::string> command) {
+    const Json plain = parse_json(done(command));
+    command.insert(command.end(), clipped.begin(), clipped.end());
+    const Json other = parse_json(done(command));
+    const bool ptq = plain.contains("full_precision");
+    return std::pair{(ptq ? plain.at("full_precision") : plain).at("loss").get<double>(),
+                     (ptq ? other.at("full_precision") : other).at("loss").get<double>()};
+  };
+  const auto [plain, other] = losses({"eval", "run", "--json"});
+  EXPECT_NE(plain, other);
+  EXPECT_EQ(losses({"ptq", "run", "--json"}), (std::pair{plain, other}));
+  EXPECT_FALSE(at::equal(forward({}).at("logits"), forward(clipped).at("logits")));
+  const Outcome outcome = quench({"eval", "run", "--set", "attention.softmax.gama=1"});
+  EXPECT_EQ(outcome.status, 2);
+  EXPECT_NE(outcome.err.find("gama"), std::string::npos) << outcome.err;
+}
+
+TEST_F(CliModel, ASlashAtItsEndDoesNotHideTheRun) {
+  EXPECT_EQ(parse_json(done({"eval", newest("run") + "/", "--json"})), json("run/eval.json"));
+}
+
+TEST_F(CliModel, TextNeedsTheModelsTokenizer) {
+  folder_.write("text.txt", "One paragraph.\n\nAnother one, and a few words more.\n");
+  folder_.write("text.yaml",
+                "data: {type: text, files: [text.txt], validation_files: [text.txt], "
+                "max_seq_length: 8}\n");
+  const Outcome outcome = quench({"eval", "run", "--data", "text.yaml"});
+  EXPECT_EQ(outcome.status, 2);
+  EXPECT_NE(outcome.err.find("has no tokenizer"), std::string::npos) << outcome.err;
+}
+
+TEST_F(CliModel, DataMustFitTheModel) {
+  folder_.write("shapes.yaml", "data: {type: synthetic, images: {image_size: 8}}\n");
+  const Outcome outcome = quench({"eval", "run", "--data", "shapes.yaml"});
+  EXPECT_EQ(outcome.status, 2);
+  EXPECT_NE(outcome.err.find("expected text"), std::string::npos) << outcome.err;
+}
+
 TEST_F(CliModel, EvalNeedsData) {
   std::filesystem::rename(folder_ / newest("run"), folder_ / "alone");
   const Outcome outcome = quench({"eval", "alone"});
@@ -169,6 +210,9 @@ TEST_F(CliModel, PtqTakesAConfigAndRefusesOverridesOfNothing) {
     wide += quantizer.at("bits") == 16;
   }
   EXPECT_EQ(wide, 1);
+  folder_.write("ptq.yaml", "ptq: {overrides: [{match: 'layer.0.*', enabled: false}]}\n");
+  EXPECT_NE(quench({"ptq", "run", "--config", "ptq.yaml"}).err.find("matches no quantizer"),
+            std::string::npos);
   folder_.write("ptq.yaml", "ptq: {overrides: [{match: 'layer.0.*', bits: 4}]}\n");
   const Outcome outcome = quench({"ptq", "run", "--config", "ptq.yaml", "--output", "none.json"});
   EXPECT_EQ(outcome.status, 2);
@@ -215,6 +259,30 @@ TEST_F(CliTest, OptAndVitGoTheSameWay) {
     EXPECT_GT(result.at("quantized").at("outliers").at("max_inf_norm").get<double>(), 0) << name;
   }
   EXPECT_EQ(json("vit/eval.json").at("samples"), 14);
+}
+
+TEST_F(CliTest, AnImageModelTakesItsClassesAndPreprocessingAlong) {
+  folder_.write(
+      "vit.yaml",
+      "model: {type: vit, hidden_size: 16, intermediate_size: 32, num_hidden_layers: 1,\n"
+      "  num_attention_heads: 2, image_size: 8, patch_size: 4}\n"
+      "data: {type: synthetic, samples: 8, validation_samples: 4, classes: 3, images:\n"
+      "  {image_size: 8, crop_pct: 0.8, interpolation: bilinear, mean: [0.1, 0.2, 0.3]}}\n"
+      "train: {steps: 1, batch_size: 4}\n");
+  done({"train", "vit.yaml", "--output", "vit"});
+  done({"convert", "vit", "--output", "converted"});
+  for (const std::string& folder : {newest("vit"), std::string("converted")}) {
+    const Json config = json(folder + "/config.json");
+    EXPECT_EQ(config.at("id2label").size(), 3u);
+    const std::string label = config.at("id2label").at("1");
+    EXPECT_FALSE(label.starts_with("LABEL"));
+    EXPECT_EQ(config.at("label2id").at(label), 1);
+    const Json processor = json(folder + "/preprocessor_config.json");
+    EXPECT_EQ(processor.at("size").at("shortest_edge"), 10);
+    EXPECT_EQ(processor.at("crop_size").at("height"), 8);
+    EXPECT_EQ(processor.at("resample"), 2);
+    EXPECT_EQ(processor.at("image_mean"), (Json{0.1, 0.2, 0.3}));
+  }
 }
 
 }  // namespace

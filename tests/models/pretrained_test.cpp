@@ -82,6 +82,8 @@ TEST_F(PretrainedFolder, NamesTheFaultOfAConfig) {
   EXPECT_TRUE(complaint("{\"model_type\": ").starts_with(": not JSON: "));
   EXPECT_EQ(complaint("[]"), ": expected an object with `model_type`");
   EXPECT_EQ(complaint("{}"), ": expected an object with `model_type`");
+  EXPECT_EQ(complaint("model_type", 3), ": expected an object with `model_type`");
+  EXPECT_EQ(complaint("quench", "ours"), ": quench: expected an object");
   EXPECT_EQ(complaint("model_type", "gpt2"), ": model_type 'gpt2' is none of bert, opt, vit");
   EXPECT_EQ(complaint("vocab_size", Json()), ": vocab_size is missing");
   for (const auto& [key, value] : {std::pair<std::string, Json>{"hidden_size", "eight"},

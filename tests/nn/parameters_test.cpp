@@ -174,8 +174,9 @@ TEST_F(ParametersTest, APartialLoadReturnsWhatItLeft) {
   tensors.erase("bias");
   tensors["q.weight"].fill_(3);
   tensors["classifier.weight"] = at::zeros({2});
-  EXPECT_EQ(load_values(parameters_, tensors, /*allow_partial=*/true),
-            std::vector<std::string>{"bias"});
+  const NameDifference difference = load_values(parameters_, tensors, /*allow_partial=*/true);
+  EXPECT_EQ(difference.missing, std::vector<std::string>{"bias"});
+  EXPECT_EQ(difference.unexpected, std::vector<std::string>{"classifier.weight"});
   EXPECT_TRUE(values_of(parameters_).at("q.weight").eq(3).all().item<bool>());
   EXPECT_TRUE(at::equal(values_of(parameters_).at("bias"), bias));
 }

@@ -75,18 +75,91 @@ TEST(ShippedConfigs, SweepsNameExistingConfigs) {
   }
 }
 
+// One recipe of the paper (appendix C, SPEC 4.2): what its vanilla row trains with.
+struct Recipe {
+  std::string name;
+  int64_t parameters;  // SPEC 3.2, for the vocabularies of BERT and OPT; 0: not in the paper
+  double learning_rate, weight_decay, beta2;
+  int64_t steps, warmup, batch, accumulation, length;
+  std::string precision;
+};
+const Recipe kRecipes[] = {
+    {"bert/base", 109514298, 1e-4, 0.01, 0.999, 1000000, 10000, 256, 1, 128, "fp16"},
+    {"bert/6l", 0, 1e-4, 0.01, 0.999, 500000, 10000, 128, 1, 128, "fp16"},
+    {"opt/125m", 124059648, 4e-4, 0.1, 0.95, 125000, 2000, 48, 4, 512, "fp16"},
+    {"opt/350m", 343543808, 4e-4, 0.1, 0.95, 100000, 2000, 24, 11, 512, "fp16"},
+    {"opt/1.3b", 1252458496, 4e-4, 0.1, 0.95, 100000, 2000, 14, 18, 512, "fp16"},
+    // 300 and 20 epochs of ImageNet's 1281167 images
+    {"vit/s16", 0, 1e-3, 0.03, 0.999, 750684, 50046, 512, 1, 0, "fp32"}};
+
+RunConfig paper_config(const std::string& name) {
+  RunConfig config = read_config(fs::path(QUENCH_TESTS_DIR) / "../configs" / (name + ".yaml"));
+  config.resolve_epochs(1281167);
+  return config;
+}
+
+TEST(PaperConfigs, TrainAsThePaperDoes) {
+  for (const Recipe& recipe : kRecipes) {
+    for (const char* attention : {"-vanilla", "-clipped", "-gated"}) {
+      SCOPED_TRACE(recipe.name + attention);
+      const RunConfig config = paper_config(recipe.name + attention);
+      EXPECT_EQ(config.optimizer.learning_rate, recipe.learning_rate);
+      EXPECT_EQ(config.optimizer.weight_decay, recipe.weight_decay);
+      EXPECT_EQ(config.optimizer.betas, (std::vector<double>{0.9, recipe.beta2}));
+      EXPECT_EQ(config.train.steps, recipe.steps);
+      EXPECT_EQ(config.schedule.warmup_steps, recipe.warmup);
+      EXPECT_EQ(config.train.batch_size, recipe.batch);
+      EXPECT_EQ(config.train.gradient_accumulation_steps, recipe.accumulation);
+      EXPECT_EQ(config.data->sequence_length(), recipe.length);
+      EXPECT_EQ(config.precision, recipe.precision);
+      EXPECT_EQ(config.schedule.shape, recipe.length > 0 ? "linear" : "cosine");
+      EXPECT_EQ(config.schedule.final_lr_fraction, recipe.length > 0 ? 0 : 0.01);
+      EXPECT_EQ(config.train.max_grad_norm, recipe.length > 0 ? 1 : 0);
+    }
+  }
+}
+
+TEST(PaperConfigs, AttendAsThePapersRows) {
+  for (const auto& [name, attention] :
+       {std::pair{"bert/base-clipped", R"({"softmax": {"type": "clipped", "gamma": -0.025}})"},
+        {"bert/6l-clipped", R"({"softmax": {"type": "clipped", "gamma": -0.025}})"},
+        {"bert/base-gated", R"({"gate": {"type": "mlp"}})"},
+        {"bert/6l-gated", R"({"gate": {"type": "mlp"}})"},
+        {"opt/125m-clipped", R"({"softmax": {"type": "clipped", "alpha": 12}})"},
+        {"opt/125m-gated", R"({"gate": {"type": "linear", "init": 0.25}})"},
+        {"opt/350m-clipped", R"({"softmax": {"type": "clipped", "alpha": 12}})"},
+        {"opt/350m-gated", R"({"gate": {"type": "linear", "init": 0.25}})"},
+        {"opt/1.3b-gated", R"({"gate": {"type": "all_heads"}})"},
+        {"opt/1.3b-finetune-gated",
+         R"({"gate": {"type": "linear", "init": 0.5, "output_scale": 2, "weight_std": 0.001}})"},
+        {"vit/s16-clipped", R"({"softmax": {"type": "clipped", "gamma": -0.0001}})"},
+        {"vit/s16-gated", R"({"gate": {"type": "linear", "init": 0.5}})"}}) {
+    AttentionConfig expected;
+    const config::Node node = config::parse(attention, {name, 1});
+    config::read(node, expected);
+    EXPECT_EQ(config::write(paper_config(name).attention), config::write(expected)) << name;
+  }
+  for (const Recipe& recipe : kRecipes)
+    EXPECT_EQ(config::write(paper_config(recipe.name + "-vanilla").attention),
+              config::write(AttentionConfig()));
+  for (const auto& [name, decays] : {std::pair{"125m-vanilla", false},
+                                     {"125m-clipped", true},
+                                     {"125m-gated", true},
+                                     {"350m-gated", false}})
+    EXPECT_EQ(paper_config(concat("opt/", name)).optimizer.decay_norm_weights, decays) << name;
+}
+
 TEST(PaperConfigs, HaveTheParameterCountsOfTheReference) {
-  const auto count = [](const std::string& file, int64_t vocabulary, int64_t projection) {
-    config::Node node = config::load((fs::path(QUENCH_TESTS_DIR) / "../configs" / file).string());
-    config::set(node, concat("model.vocab_size=", vocabulary));
-    if (projection) config::set(node, concat("model.word_embed_proj_dim=", projection));
-    RunConfig config;
-    config::read(node, config);
+  const auto count = [](const std::string& name) {
+    const RunConfig config = paper_config(name);
+    config.model->fit(name.starts_with("opt") ? 50272 : 30522);
     return config.model->build(config.attention, 512)->parameters.count();
   };
-  EXPECT_EQ(count("bert/base-vanilla.yaml", 30522, 0), 109514298);  // SPEC 3.2
-  EXPECT_EQ(count("bert/base-gated.yaml", 30522, 0), 109514298 + 152208);
-  EXPECT_EQ(count("opt/125m-vanilla.yaml", 50272, 768), 124059648);
+  for (const Recipe& recipe : kRecipes)
+    if (recipe.parameters > 0) {
+      EXPECT_EQ(count(recipe.name + "-vanilla"), recipe.parameters) << recipe.name;
+    }
+  EXPECT_EQ(count("bert/base-gated"), 109514298 + 152208);
 }
 
 }  // namespace

@@ -137,11 +137,14 @@ Image transform_for_training(const Image& image, const ImageOptions& options, Co
   return out;
 }
 
+int shorter_side(const ImageOptions& options) {
+  return static_cast<int>(std::floor(static_cast<double>(options.image_size) / options.crop_pct));
+}
+
 Image transform_for_evaluation(const Image& image, const ImageOptions& options) {
-  const int size = static_cast<int>(options.image_size);
-  const int shorter = static_cast<int>(std::floor(size / options.crop_pct));
-  return center_crop(
-      resize_shorter_side(image, shorter, parse_interpolation(options.interpolation)), size);
+  const Interpolation interpolation = parse_interpolation(options.interpolation);
+  return center_crop(resize_shorter_side(image, shorter_side(options), interpolation),
+                     static_cast<int>(options.image_size));
 }
 
 void normalize(const Image& image, const ImageOptions& options, float* planes) {

@@ -56,6 +56,8 @@ Image rand_augment(Image image, const ImageOptions& options, CounterRng& rng);
 // Crop, resize, flip, then RandAugment or colour jitter.
 Image transform_for_training(const Image& image, const ImageOptions& options, CounterRng& rng);
 
+// Resizes the shorter side to shorter_side(), then takes the central square.
+int shorter_side(const ImageOptions& options);
 Image transform_for_evaluation(const Image& image, const ImageOptions& options);
 
 // (value / 255 - mean) / std as planes [3, height, width].

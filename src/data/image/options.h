@@ -13,7 +13,7 @@ struct ImageOptions {
   std::vector<double> mean = {0.5, 0.5, 0.5};  // of values in [0, 1]
   std::vector<double> std = {0.5, 0.5, 0.5};
 
-  // Evaluation: shorter side to floor(image_size / crop_pct), then the central square.
+  // Evaluation: the shorter side becomes floor(image_size / crop_pct), then the central square.
   double crop_pct = 0.9;
   std::string interpolation = "bicubic";  // | bilinear
 
