@@ -17,10 +17,12 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
+import numpy as np
 import regex
 import torch
 import transformers
 from check_tokenizers import random_text
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 transformers.utils.logging.disable_progress_bar()
@@ -218,6 +220,29 @@ def check_ours(quench, kind, keys, folder):
     return difference(quench.forward(checkpoint, inputs, folder), theirs(model, inputs))
 
 
+def check_image_processor(quench, interpolation, crop_pct, folder):
+    """AutoImageProcessor makes the pixels that quench evaluates: transformers gets the same loss from the files."""
+    generator = np.random.default_rng(0)
+    # Of sizes whose central square lies between pixels, transformers rounds its place down, timm to the even pixel.
+    for label in "a cat", "dög":
+        (folder / "images" / label).mkdir(parents=True)
+        for i, shape in enumerate([(37, 47, 3), (64, 20, 3), (8, 9, 3)]):
+            image = Image.fromarray(generator.integers(0, 256, shape, dtype=np.uint8))
+            image.save(folder / "images" / label / f"{i}.png")
+    images = {"image_size": IMAGE, "crop_pct": crop_pct, "interpolation": interpolation, "mean": [0.4, 0.5, 0.6]}
+    data = {"type": "image_folder", "train": f"{folder}/images", "validation": f"{folder}/images", "images": images}
+    vit = {key: value for key, value in VIT.items() if key != "num_labels"}
+    checkpoint = train(quench, {"model": {"type": "vit", "initializer_range": 0.3, **vit}, "data": data}, folder)
+    processor = transformers.AutoImageProcessor.from_pretrained(checkpoint)
+    model = AUTO_CLASSES["vit"].from_pretrained(checkpoint)
+    files = sorted((folder / "images").rglob("*.png"))
+    pixels = processor([Image.open(file) for file in files], return_tensors="pt")["pixel_values"]
+    labels = torch.tensor([model.config.label2id[file.parent.name] for file in files])
+    ours = json.loads(quench("eval", checkpoint, "--json"))["loss"]
+    expected = theirs(model, {"pixel_values": pixels, "labels": labels})["loss"]
+    return difference({"loss": torch.tensor(ours)}, {"loss": expected})
+
+
 @cache
 def sample_texts():
     """English, C++, white space of all kinds, and Unicode at random."""
@@ -331,6 +356,9 @@ def checks():
         yield f"transformers -> quench: untied head is honoured or refused, {kind}", check_refused, (kind, untied)
     for name, (kind, keys) in MODELS.items():
         yield f"quench -> transformers: {name}", check_ours, (kind, keys)
+
+    for evaluation in ("bicubic", 0.9), ("bilinear", 1.0):
+        yield f"quench -> transformers: image processor, {evaluation}", check_image_processor, evaluation
 
     for name, kind, keys in ("bert-uncased", "bert", BERT), ("bert-cased", "bert", BERT), ("opt", "opt", OPT):
         yield f"quench -> transformers: tokenizer {name}", check_our_tokenizer, (kind, keys, {"path": str(TOKENIZERS / name)})

@@ -27,8 +27,7 @@ std::string expand_variables(const std::string& text) {
   size_t at = 0;
   for (size_t open; (open = text.find("${", at)) != std::string::npos;) {
     const size_t close = text.find('}', open);
-    if (close == std::string::npos)
-      throw UsageError(concat("'", text, "': '${' without a closing '}'"));
+    if (close == std::string::npos) fail_usage("'", text, "': '${' without a closing '}'");
     const std::string name = text.substr(open + 2, close - open - 2);
     out += text.substr(at, open - at);
     if (name == "LIBTORCH_INCLUDE") {
@@ -36,7 +35,7 @@ std::string expand_variables(const std::string& text) {
     } else if (const char* value = std::getenv(name.c_str())) {
       out += value;
     } else {
-      throw UsageError(concat("'", text, "': the environment variable ", name, " is not set"));
+      fail_usage("'", text, "': the environment variable ", name, " is not set");
     }
     at = close + 1;
   }

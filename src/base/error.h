@@ -33,6 +33,11 @@ template <class... Args>
   throw Error(concat(args...));
 }
 
+template <class... Args>
+[[noreturn]] void fail_usage(const Args&... args) {
+  throw UsageError(concat(args...));
+}
+
 // Throws Error with the concatenated message unless `condition` holds.
 template <class... Args>
 void check(bool condition, const Args&... args) {

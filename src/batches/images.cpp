@@ -111,8 +111,7 @@ Json image_processor(const ImageOptions& o) {
 
 std::string existing_folder(const char* key, const std::string& path) {
   const std::string folder = expand_variables(path);
-  if (!fs::is_directory(folder))
-    throw UsageError(concat("data.", key, ": folder '", path, "' does not exist"));
+  if (!fs::is_directory(folder)) fail_usage("data.", key, ": folder '", path, "' does not exist");
   return folder;
 }
 
@@ -165,9 +164,9 @@ void ImageInput::describe(config::Fields& f) {
 
 void ImageInput::check_batch_size(int64_t batch_size) const {
   if (mixes(images) && batch_size % 2 != 0)
-    throw UsageError(concat("train.batch_size: expected an even number, since data.images.",
-                            images.mixup_alpha > 0 ? "mixup_alpha" : "cutmix_alpha",
-                            " > 0 mixes pairs of images, got ", batch_size));
+    fail_usage("train.batch_size: expected an even number, since data.images.",
+               images.mixup_alpha > 0 ? "mixup_alpha" : "cutmix_alpha",
+               " > 0 mixes pairs of images, got ", batch_size);
 }
 
 OpenedData ImageInput::open(ImageSourcePtr source) const {
@@ -202,14 +201,14 @@ void ImageFolderData::validate() const {
   std::set_symmetric_difference(classes.begin(), classes.end(), others.begin(), others.end(),
                                 std::back_inserter(differ));
   if (!differ.empty())
-    throw UsageError(concat("data: expected the same classes in '", train, "' and '", validation,
-                            "', but '", differ[0], "' is only in the ",
-                            std::ranges::count(classes, differ[0]) ? "first" : "second"));
+    fail_usage("data: expected the same classes in '", train, "' and '", validation, "', but '",
+               differ[0], "' is only in the ",
+               std::ranges::count(classes, differ[0]) ? "first" : "second");
 }
 
 OpenedData ImageFolderData::open(Subset subset, const DataContext&) const {
   const bool training = subset == Subset::kTrain;
-  if (training && train.empty()) throw UsageError("data.train: expected a folder, got none");
+  if (training && train.empty()) fail_usage("data.train: expected a folder, got none");
   if (!training && !validation.empty())
     return input.open(image_folder(expand_variables(validation), input.error_mode()));
   ImageSourcePtr source = image_folder(expand_variables(train), input.error_mode());

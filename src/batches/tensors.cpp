@@ -115,15 +115,15 @@ void TensorsData::describe(config::Fields& f) {
 void TensorsData::validate() const {
   for (const auto& [key, path] : {std::pair{"train", train}, {"validation", validation}})
     if (!path.empty() && !std::filesystem::exists(expand_variables(path)))
-      throw UsageError(concat("data.", key, ": file '", path, "' does not exist"));
+      fail_usage("data.", key, ": file '", path, "' does not exist");
 }
 
 OpenedData TensorsData::open(Subset subset, const DataContext&) const {
   const bool training = subset == Subset::kTrain;
   const std::string& path = training ? train : validation;
   if (path.empty())
-    throw UsageError(concat("data.", training ? "train" : "validation",
-                            ": expected a safetensors file, got none"));
+    fail_usage("data.", training ? "train" : "validation",
+               ": expected a safetensors file, got none");
   const auto source = std::make_shared<TensorsSource>(expand_variables(path));
   return {source, nullptr, source->length(), 0};
 }

@@ -55,7 +55,7 @@ class TextSource : public BatchSource {
     masking_.vocab_size = tokenizer.vocab_size();
     masking_.special_ids = tokenizer.special().structural();
     if (masked_ && masking_.mask_id < 0)
-      throw UsageError("the tokenizer has no [MASK] token, which masked language modelling needs");
+      fail_usage("the tokenizer has no [MASK] token, which masked language modelling needs");
   }
 
   int64_t samples() const override { return samples_; }
@@ -135,7 +135,7 @@ std::vector<FileSplit> split(const TextData& data) {
               ? split_files(files, data.validation_share, static_cast<uint64_t>(data.split_seed))
               : FileSplit{files, expand(corpus.validation_files)});
     } catch (const Error& error) {
-      throw UsageError(concat(name_of(data, splits.size()), ": ", error.what()));
+      fail_usage(name_of(data, splits.size()), ": ", error.what());
     }
     for (const TextFile& file : splits.back().validation)
       (splits.back().within_file ? held_out_in_part : held_out).insert(canonical(file));
@@ -209,9 +209,8 @@ TokenSet prepare_tokens(const std::vector<TextFile>& files, const Tokenizer& tok
 // The first chunks of a lone file train, the last ones validate.
 ChunkRange part_of_file(int64_t chunks, const TextData& data, bool train, const std::string& file) {
   if (chunks < 2)
-    throw UsageError(concat("data.validation_share: ", file, " makes 1 chunk of ",
-                            data.max_seq_length,
-                            " tokens; expected 2, to train and to validate on"));
+    fail_usage("data.validation_share: ", file, " makes 1 chunk of ", data.max_seq_length,
+               " tokens; expected 2, to train and to validate on");
   const int64_t validation = std::clamp<int64_t>(
       std::llround(data.validation_share * static_cast<double>(chunks)), 1, chunks - 1);
   const int64_t training = chunks - validation;
@@ -229,8 +228,7 @@ std::vector<CorpusTokens> prepare_corpora(const TextData& data,
     const std::vector<TextFile>& files = train ? splits[i].train : splits[i].validation;
     if (files.empty() && !train) continue;
     const std::string name = name_of(data, i);
-    if (files.empty())
-      throw UsageError(concat(name, ": every file is held out; expected one to train on"));
+    if (files.empty()) fail_usage(name, ": every file is held out; expected one to train on");
     const std::string label = data.corpora.empty() ? subset : concat(subset, " of ", name);
     const bool within_file = splits[i].within_file;
     try {
@@ -249,7 +247,7 @@ std::vector<CorpusTokens> prepare_corpora(const TextData& data,
     }
   }
   if (prepared.empty())
-    throw UsageError(
+    fail_usage(
         "data: no file is held out; expected validation_files or a validation_share above 0");
   return prepared;
 }

@@ -47,7 +47,7 @@ void copy_labels(const fs::path& from, const fs::path& to) {
 
 void convert(const Options& options) {
   if (fs::exists(options.output))
-    throw UsageError(concat("--output ", options.output, " exists already: choose a new folder"));
+    fail_usage("--output ", options.output, " exists already: choose a new folder");
   std::vector<std::string> assignments = options.model.assignments;
   if (options.max_seq_length)
     assignments.push_back(concat("max_seq_length=", options.max_seq_length));

@@ -61,7 +61,7 @@ void add_data(CLI::App& app) {
                                   open(config, subset).source->samples(), " samples\n"));
       });
   CLI::App* show =
-      with_config(command->add_subcommand("show", "print samples as the model gets them"));
+      with_config(command->add_subcommand("show", "print samples as an evaluation sees them"));
   show->add_option("--subset", options->subset, "split")
       ->check(CLI::IsMember({"train", "validation"}));
   show->add_option("--samples", options->samples, "how many")->check(CLI::PositiveNumber);

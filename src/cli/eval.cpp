@@ -24,10 +24,9 @@ BatchSourcePtr open_source(const ModelArgument& model, const Options& options, R
   }
   config = config_of(model, options.data, options.model.assignments);
   if (!config.data)
-    throw UsageError(
-        concat(options.model.model,
+    fail_usage(options.model.model,
                " lies in no run folder, so give --data FILE.safetensors or a config with a "
-               "data section"));
+               "data section");
   DataContext context = config.data_context();
   context.tokenizer = model.tokenizer;
   const OpenedData opened = config.data->open(Subset::kValidation, context);

@@ -68,10 +68,9 @@ RunConfig config_of(const ModelArgument& model, const std::string& overlay,
     if (!data || data->sequence_length() == 0) continue;
     config.check_sequence_length(data->sequence_length());
     if (!model.tokenizer && !config.tokenizer.path)
-      throw UsageError(
-          concat(model.pretrained.folder.string(),
+      fail_usage(model.pretrained.folder.string(),
                  " has no tokenizer, and the data is text: give the one that the model "
-                 "was trained with, --set tokenizer.path=PATH"));
+                 "was trained with, --set tokenizer.path=PATH");
   }
   return config;
 }

@@ -15,8 +15,7 @@ namespace {
 namespace fs = std::filesystem;
 
 std::string read_text(const fs::path& path, const std::string& asked_by) {
-  if (!fs::exists(path))
-    throw UsageError(concat(asked_by, "there is no config file '", path.string(), "'"));
+  if (!fs::exists(path)) fail_usage(asked_by, "there is no config file '", path.string(), "'");
   const UsageError unreadable(
       concat(asked_by, "cannot read the config file '", path.string(), "'"));
   if (fs::is_directory(path)) throw unreadable;
@@ -31,18 +30,18 @@ std::string read_text(const fs::path& path, const std::string& asked_by) {
 Node load_chain(const fs::path& path, std::vector<fs::path> above, const std::string& asked_by) {
   const fs::path identity = fs::weakly_canonical(path);
   if (std::find(above.begin(), above.end(), identity) != above.end())
-    throw UsageError(concat(asked_by, "'", path.string(), "' extends itself in a circle"));
+    fail_usage(asked_by, "'", path.string(), "' extends itself in a circle");
   above.push_back(identity);
 
   Node node = parse(read_text(path, asked_by), {path.string(), 1});
   if (!node.is_map() && !node.is_null())
-    throw UsageError(node.place.to_string() + ": expected a map of sections, such as 'model:'");
+    fail_usage(node.place.to_string() + ": expected a map of sections, such as 'model:'");
   node.kind = Node::Kind::kMap;
   const Node* extends = node.find("extends");
   if (!extends) return node;
 
   const std::string here = extends->place.to_string() + ": extends: ";
-  if (!extends->scalar.is_string()) throw UsageError(here + "expected the path of a config file");
+  if (!extends->scalar.is_string()) fail_usage(here + "expected the path of a config file");
   const fs::path below = path.parent_path() / extends->scalar.get<std::string>();
   Node base = load_chain(below.lexically_normal(), above, here);
   std::erase_if(node.entries, [](const auto& entry) { return entry.first == "extends"; });
@@ -65,8 +64,8 @@ Node& item_at(Node& list, const std::string& index, const Place& place) {
   size_t i = 0;
   const auto [end, status] = std::from_chars(index.data(), index.data() + index.size(), i);
   if (status != std::errc() || *end != '\0' || i >= list.items.size())
-    throw UsageError(concat(place.to_string(), ": expected an index below ", list.items.size(),
-                            " into the list, got '", index, "'"));
+    fail_usage(place.to_string(), ": expected an index below ", list.items.size(),
+               " into the list, got '", index, "'");
   return list.items[i];
 }
 
@@ -125,8 +124,7 @@ void set(Node& root, const std::string& assignment) {
   const std::string key = assignment.substr(0, equals);
   const std::vector<std::string> keys = split_key(key);
   if (equals == std::string::npos || std::find(keys.begin(), keys.end(), "") != keys.end())
-    throw UsageError(
-        concat("--set ", assignment, ": expected KEY=VALUE, as in model.hidden_size=64"));
+    fail_usage("--set ", assignment, ": expected KEY=VALUE, as in model.hidden_size=64");
   const Node value = parse(assignment.substr(equals + 1), {"--set " + key, 0});
   set_at(root, keys, 0, value);
 }

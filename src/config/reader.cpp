@@ -21,7 +21,7 @@ std::string what_is(const Node& node) {
 
 [[noreturn]] void throw_at(const Place& place, const std::string& path,
                            const std::string& message) {
-  throw UsageError(place.to_string() + ": " + (path.empty() ? "" : path + ": ") + message);
+  fail_usage(place.to_string() + ": " + (path.empty() ? "" : path + ": ") + message);
 }
 
 std::string expected_scalar(Scalar type, const Constraint& constraint) {

@@ -22,8 +22,7 @@ void Steps::resolve(int64_t samples, int64_t samples_per_step) {
   if (epochs_ == 0) return;
   const double steps =
       epochs_ * static_cast<double>(samples) / static_cast<double>(samples_per_step);
-  if (steps > 1e15)
-    throw UsageError(concat(dump(to_json()), ": are more steps than can be counted"));
+  if (steps > 1e15) fail_usage(dump(to_json()), ": are more steps than can be counted");
   count_ = static_cast<int64_t>(std::ceil(steps * (1 - 1e-12)));  // 1.1 is a little more in binary
   epochs_ = 0;
 }

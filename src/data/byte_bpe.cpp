@@ -150,8 +150,10 @@ std::vector<std::string> parse_merges(std::string_view text) {
 }
 
 // OPT's where the vocabulary has its tokens, else GPT-2's.
-Json default_settings(const StringTable& vocabulary) {
-  const auto has = [&](const char* token) { return vocabulary.find(token) >= 0; };
+Json default_settings(const std::vector<std::string>& tokens) {
+  const auto has = [&](const char* token) {
+    return std::ranges::find(tokens, token) != tokens.end();
+  };
   const bool opt = has("</s>") && has("<pad>");
   const Json end = opt ? Json("</s>") : has("<|endoftext|>") ? Json("<|endoftext|>") : Json();
   return {{"tokenizer_class", "GPT2Tokenizer"},
@@ -162,15 +164,12 @@ Json default_settings(const StringTable& vocabulary) {
           {"add_bos_token", opt}};
 }
 
-class ByteBpeTokenizer : public Tokenizer {
+class ByteBpeTokenizer : public HfTokenizer {
  public:
   explicit ByteBpeTokenizer(const HfVocabulary& source)
-      : files_(source.files),
-        tokens_(source.tokens),
+      : HfTokenizer(source, default_settings(source.tokens)),
         vocabulary_(tokens_),
         merges_(index_merges(source, vocabulary_)),
-        settings_(fs::path(source.file).parent_path(), default_settings(vocabulary_),
-                  source.settings),
         prefix_space_(settings_.flag("add_prefix_space").value_or(false)),
         words_(tokens_.size()) {
     for (int byte = 0; byte < 256; ++byte) {
@@ -208,18 +207,6 @@ class ByteBpeTokenizer : public Tokenizer {
       text += tokens_[id];
     }
     return text;
-  }
-
-  int64_t vocab_size() const override { return static_cast<int64_t>(tokens_.size()); }
-  const SpecialTokens& special() const override { return special_; }
-
-  std::string hash() const override { return hash_; }
-
-  void save(const std::string& folder) const override {
-    for (const auto& [name, content] : files_) {
-      write_file_atomically(fs::path(folder) / name, content);
-    }
-    settings_.save(folder);
   }
 
  private:
@@ -302,17 +289,11 @@ class ByteBpeTokenizer : public Tokenizer {
     for (int32_t at = 0; at < size; at = symbols[at].next) ids.push_back(symbols[at].id);
   }
 
-  std::map<std::string, std::string> files_;  // that save() writes
-  std::vector<std::string> tokens_;           // as bytes
-  StringTable vocabulary_;                    // ids by token as in the file
+  StringTable vocabulary_;  // ids by token as in the file; tokens_ become bytes
   Merges merges_;
-  TokenizerSettings settings_;
   bool prefix_space_;               // a text that begins with no space gets one
   std::array<int32_t, 256> bytes_;  // the token of each byte
   StringTable words_;               // ids by the bytes of a word that is one token
-  AddedTokens added_;
-  SpecialTokens special_;
-  std::string hash_;
 };
 
 }  // namespace

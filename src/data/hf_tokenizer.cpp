@@ -99,4 +99,15 @@ std::string content_of(const HfVocabulary& vocabulary, const AddedTokens& added)
   return text;
 }
 
+HfTokenizer::HfTokenizer(const HfVocabulary& source, Json default_settings)
+    : tokens_(source.tokens),
+      settings_(fs::path(source.file).parent_path(), std::move(default_settings), source.settings),
+      files_(source.files) {}
+
+void HfTokenizer::save(const std::string& folder) const {
+  for (const auto& [name, content] : files_)
+    write_file_atomically(fs::path(folder) / name, content);
+  settings_.save(folder);
+}
+
 }  // namespace quench

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "data/tokenizer.h"
 
 namespace quench {
 
@@ -93,5 +94,26 @@ class AddedTokens {
 
 // What of a tokenizer names its content: the same whichever files it came from.
 std::string content_of(const HfVocabulary& vocabulary, const AddedTokens& added);
+
+// What both kinds of tokenizers are beside their encoding.
+class HfTokenizer : public Tokenizer {
+ public:
+  int64_t vocab_size() const override { return static_cast<int64_t>(tokens_.size()); }
+  const SpecialTokens& special() const override { return special_; }
+  std::string hash() const override { return hash_; }
+  void save(const std::string& folder) const override;
+
+ protected:
+  HfTokenizer(const HfVocabulary& source, Json default_settings);
+
+  std::vector<std::string> tokens_;  // by id
+  TokenizerSettings settings_;
+  AddedTokens added_;
+  SpecialTokens special_;
+  std::string hash_;
+
+ private:
+  std::map<std::string, std::string> files_;  // that save() writes
+};
 
 }  // namespace quench

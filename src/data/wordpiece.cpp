@@ -164,22 +164,18 @@ bool has_capitals(const std::vector<std::string>& tokens) {
   });
 }
 
-class WordPieceTokenizer : public Tokenizer {
+class WordPieceTokenizer : public HfTokenizer {
  public:
   explicit WordPieceTokenizer(const HfVocabulary& source)
-      : files_(source.files),
-        tokens_(source.tokens),
+      : HfTokenizer(source, {{"tokenizer_class", "BertTokenizer"},
+                             {"do_lower_case", !has_capitals(source.tokens)},
+                             {"pad_token", "[PAD]"},
+                             {"unk_token", "[UNK]"},
+                             {"cls_token", "[CLS]"},
+                             {"sep_token", "[SEP]"},
+                             {"mask_token", "[MASK]"}}),
         words_(tokens_.size()),
         continuations_(tokens_.size()),
-        settings_(fs::path(source.file).parent_path(),
-                  {{"tokenizer_class", "BertTokenizer"},
-                   {"do_lower_case", !has_capitals(tokens_)},
-                   {"pad_token", "[PAD]"},
-                   {"unk_token", "[UNK]"},
-                   {"cls_token", "[CLS]"},
-                   {"sep_token", "[SEP]"},
-                   {"mask_token", "[MASK]"}},
-                  source.settings),
         lower_case_(settings_.flag("do_lower_case").value_or(true)),
         max_characters_(settings_.number("max_input_chars_per_word").value_or(100)) {
     check(settings_.flag("strip_accents").value_or(lower_case_) == lower_case_ &&
@@ -222,18 +218,6 @@ class WordPieceTokenizer : public Tokenizer {
     return text;
   }
 
-  int64_t vocab_size() const override { return static_cast<int64_t>(tokens_.size()); }
-  const SpecialTokens& special() const override { return special_; }
-
-  std::string hash() const override { return hash_; }
-
-  void save(const std::string& folder) const override {
-    for (const auto& [name, content] : files_) {
-      write_file_atomically(fs::path(folder) / name, content);
-    }
-    settings_.save(folder);
-  }
-
  private:
   void insert(std::string_view token, int32_t id) {
     if (token.starts_with(kContinuation) && token != kContinuation) {
@@ -273,15 +257,9 @@ class WordPieceTokenizer : public Tokenizer {
     return static_cast<size_t>(std::ranges::count_if(word, [](char c) { return !U8_IS_TRAIL(c); }));
   }
 
-  std::map<std::string, std::string> files_;  // that save() writes
-  std::vector<std::string> tokens_;
   StringTable words_, continuations_;  // the latter without ##
-  TokenizerSettings settings_;
   bool lower_case_;
   size_t max_characters_;  // a longer word is [UNK]
-  AddedTokens added_;
-  SpecialTokens special_;
-  std::string hash_;
 };
 
 }  // namespace

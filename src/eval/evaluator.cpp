@@ -70,8 +70,8 @@ void check_finite(const Json& evaluation) {
 void check_vocabulary(const BatchSource& source, const Pretrained& pretrained) {
   const int64_t size = pretrained.config->vocabulary_or_classes();
   if (source.largest_id() >= size)
-    throw UsageError(concat("the data holds the id ", source.largest_id(), ", but the model has ",
-                            size, " tokens or classes"));
+    fail_usage("the data holds the id ", source.largest_id(), ", but the model has ", size,
+               " tokens or classes");
 }
 
 Evaluation evaluate(const Pretrained& pretrained, const BatchSource& source,

@@ -19,8 +19,8 @@ const config::Registry<ModelConfig>& model_types() {
 void fit_vocabulary(std::optional<int64_t>& vocab_size, int64_t vocabulary) {
   if (!vocab_size) vocab_size = vocabulary;
   if (*vocab_size < vocabulary)
-    throw UsageError(concat("model.vocab_size: expected at least the tokenizer's ", vocabulary,
-                            ", got ", *vocab_size));
+    fail_usage("model.vocab_size: expected at least the tokenizer's ", vocabulary, ", got ",
+               *vocab_size);
 }
 
 void require_whole_heads(config::Fields& fields, int64_t hidden_size, int64_t heads) {

@@ -104,8 +104,7 @@ Json read_config(const std::string& file) {
 Json sections(const Json& json, const std::string& file, const Json& gate) {
   Json all = {{"model", known_keys(json, file)}};
   if (json.contains("quench")) {
-    if (!json.at("quench").is_object())
-      throw UsageError(concat(file, ": quench: expected an object"));
+    if (!json.at("quench").is_object()) fail_usage(file, ": quench: expected an object");
     for (const auto& [key, value] : json.at("quench").items()) all[key] = value;
   } else {
     all["attention"]["gate"] = gate;
@@ -119,7 +118,7 @@ Pretrained make_model(const fs::path& folder, const config::Node& sections) {
   Pretrained pretrained{
       architecture.model, architecture.attention, architecture.max_seq_length, nullptr, folder, {}};
   if (architecture.model->vocabulary_or_classes() == 0)
-    throw UsageError(concat((folder / "config.json").string(), ": vocab_size is missing"));
+    fail_usage((folder / "config.json").string(), ": vocab_size is missing");
   if (pretrained.max_seq_length == 0)
     pretrained.max_seq_length = architecture.model->max_positions();
   pretrained.model = pretrained.config->build(pretrained.attention, pretrained.max_seq_length);
@@ -179,12 +178,11 @@ fs::path model_folder(const std::string& model) {
     while (!name.empty() && std::isspace(static_cast<unsigned char>(name.back()))) name.pop_back();
     const fs::path folder = latest.parent_path() / name;
     if (fs::exists(folder / "config.json")) return folder;
-    throw UsageError(concat(latest.string(), " names '", name, "', which holds no config.json"));
+    fail_usage(latest.string(), " names '", name, "', which holds no config.json");
   }
-  throw UsageError(
-      concat("'", model,
+  fail_usage("'", model,
              "' is no MODEL: expected a folder with a config.json, or a run folder with a "
-             "checkpoint"));
+             "checkpoint");
 }
 
 Pretrained load_architecture(const fs::path& folder) {

@@ -199,8 +199,7 @@ Json VitConfig::hugging_face() const {
 void VitConfig::fit(int64_t classes) {
   if (!num_labels) num_labels = classes;
   if (*num_labels != classes)
-    throw UsageError(
-        concat("model.num_labels: expected the data's ", classes, ", got ", *num_labels));
+    fail_usage("model.num_labels: expected the data's ", classes, ", got ", *num_labels);
 }
 
 }  // namespace quench

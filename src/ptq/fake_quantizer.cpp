@@ -99,7 +99,7 @@ void FakeQuantizer::check_overrides() const {
             : std::ranges::any_of(
                   order_, [&](const auto& entry) { return matches_glob(o.match, entry.first); });
     const std::string message = concat("ptq.overrides: '", o.match, "' matches no quantizer");
-    if (!met && !switches_off) throw UsageError(message);
+    if (!met && !switches_off) fail_usage(message);
     if (!met) log_warning(message);
   }
 }

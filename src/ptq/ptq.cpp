@@ -16,7 +16,7 @@ PtqData open_ptq_data(const RunConfig& config, std::shared_ptr<const Tokenizer> 
   const auto open = [&](const std::shared_ptr<DataConfig>& own, Subset subset) {
     const std::shared_ptr<DataConfig>& data = own ? own : config.data;
     if (!data)
-      throw UsageError(
+      fail_usage(
           "ptq: the model has no run of its own, so give ptq.calibration.data and "
           "ptq.evaluation.data");
     const OpenedData opened = data->open(subset, context);

@@ -24,8 +24,8 @@ std::unique_ptr<RangeEstimator> make_estimator(const QuantizerOptions& options) 
   for (const auto& [name, factory] : kEstimators) {
     if (options.estimator.type == name) return factory(options);
   }
-  throw UsageError(concat("unknown range estimator \"", options.estimator.type,
-                          "\", expected one of ", listed(estimator_names())));
+  fail_usage("unknown range estimator \"", options.estimator.type, "\", expected one of ",
+             listed(estimator_names()));
 }
 
 std::vector<std::string> estimator_names() {

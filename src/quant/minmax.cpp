@@ -18,9 +18,9 @@ class MinMaxEstimator : public RangeEstimator {
         percentile_(options.estimator.percentile),
         momentum_(momentum) {
     if (!percentile_) return;
-    if (per_channel_) throw UsageError("a percentile is for per-tensor ranges only");
+    if (per_channel_) fail_usage("a percentile is for per-tensor ranges only");
     if (!(*percentile_ > 50 && *percentile_ <= 100)) {
-      throw UsageError(concat("percentile must be above 50 and at most 100, got ", *percentile_));
+      fail_usage("percentile must be above 50 and at most 100, got ", *percentile_);
     }
   }
 
@@ -60,7 +60,7 @@ std::unique_ptr<RangeEstimator> make_minmax(const QuantizerOptions& options) {
 std::unique_ptr<RangeEstimator> make_running_minmax(const QuantizerOptions& options) {
   const double momentum = options.estimator.momentum;
   if (!(momentum >= 0 && momentum < 1)) {
-    throw UsageError(concat("momentum must be at least 0 and below 1, got ", momentum));
+    fail_usage("momentum must be at least 0 and below 1, got ", momentum);
   }
   return std::make_unique<MinMaxEstimator>(options, momentum);
 }

@@ -197,15 +197,14 @@ class MseEstimator : public RangeEstimator {
 
 std::unique_ptr<RangeEstimator> make_mse(const QuantizerOptions& options) {
   const EstimatorOptions& estimator = options.estimator;
-  if (estimator.percentile) throw UsageError("range estimator mse takes no percentile");
+  if (estimator.percentile) fail_usage("range estimator mse takes no percentile");
   if (estimator.search != "auto" && estimator.search != "grid" &&
       estimator.search != "golden_section") {
-    throw UsageError(
-        concat("search must be auto, grid or golden_section, got \"", estimator.search, "\""));
+    fail_usage("search must be auto, grid or golden_section, got \"", estimator.search, "\"");
   }
   if (estimator.search == "grid" && !options.symmetric && options.bits > kMaxGridBits) {
-    throw UsageError(concat("grid search for an asymmetric grid of ", options.bits,
-                            " bits has too many intervals; use search golden_section"));
+    fail_usage("grid search for an asymmetric grid of ", options.bits,
+               " bits has too many intervals; use search golden_section");
   }
   return std::make_unique<MseEstimator>(options);
 }

@@ -15,9 +15,7 @@ constexpr int64_t kMaxBits = 16;
 
 std::unique_ptr<RangeEstimator> checked_estimator(const std::string& name,
                                                   const QuantizerOptions& options) {
-  const auto refuse = [&](const auto&... what) {
-    throw UsageError(concat("quantizer ", name, ": ", what...));
-  };
+  const auto refuse = [&](const auto&... what) { fail_usage("quantizer ", name, ": ", what...); };
   if (options.bits < kMinBits || options.bits > kMaxBits) {
     refuse("bits must be within ", kMinBits, "..", kMaxBits, ", got ", options.bits);
   }

@@ -98,21 +98,21 @@ DataContext RunConfig::data_context() const {
 
 void RunConfig::check_sequence_length(int64_t length) const {
   if (model->image_side() > 0)
-    throw UsageError(concat("data: expected images for model.type ", model->type(), ", got text"));
+    fail_usage("data: expected images for model.type ", model->type(), ", got text");
   if (length > model->max_positions())
-    throw UsageError(concat("data.max_seq_length: expected at most the model's ",
-                            model->max_positions(), " positions, got ", length));
+    fail_usage("data.max_seq_length: expected at most the model's ", model->max_positions(),
+               " positions, got ", length);
 }
 
 void RunConfig::fit(const OpenedData& opened) const {
   const int64_t image_side = model->image_side();
   if (image_side == 0 && opened.max_seq_length == 0)
-    throw UsageError(concat("data: expected text for model.type ", model->type(), ", got images"));
+    fail_usage("data: expected text for model.type ", model->type(), ", got images");
   if (opened.max_seq_length > 0) check_sequence_length(opened.max_seq_length);
   if (opened.vocabulary_or_classes > 0) model->fit(opened.vocabulary_or_classes);
   if (opened.image_size > 0 && opened.image_size != image_side)
-    throw UsageError(concat("data.images.image_size: expected the model's ", image_side, ", got ",
-                            opened.image_size));
+    fail_usage("data.images.image_size: expected the model's ", image_side, ", got ",
+               opened.image_size);
 }
 
 void RunConfig::resolve_epochs(int64_t samples) {
@@ -132,7 +132,7 @@ void validate_data(const RunConfig& config) {
     try {
       if (data) data->validate();
     } catch (const UsageError& error) {
-      throw UsageError(concat("ptq.", key, ".", error.what()));
+      fail_usage("ptq.", key, ".", error.what());
     }
   }
 }
@@ -142,16 +142,15 @@ void validate_data(const RunConfig& config) {
 void validate_run(const RunConfig& config, bool from_run_folder) {
   const std::string task = config.model->traits().task;
   if (config.task_type() != task)
-    throw UsageError(concat("task.objective: expected ", task, " for model.type ",
-                            config.model->type(), ", got ", config.task_type()));
+    fail_usage("task.objective: expected ", task, " for model.type ", config.model->type(),
+               ", got ", config.task_type());
   config.data->check_batch_size(config.train.batch_size);
   if (const int64_t length = config.data->sequence_length()) config.check_sequence_length(length);
   const std::optional<std::string>& from = config.train.initialize_from;
   if (from && !from_run_folder && !fs::exists(expand_variables(*from)))  // else it has the weights
-    throw UsageError(
-        concat("train.initialize_from: '", expand_variables(*from), "' does not exist"));
+    fail_usage("train.initialize_from: '", expand_variables(*from), "' does not exist");
   if (config.tokenizer.path && !fs::exists(expand_variables(*config.tokenizer.path)))
-    throw UsageError(concat("tokenizer.path: '", *config.tokenizer.path, "' does not exist"));
+    fail_usage("tokenizer.path: '", *config.tokenizer.path, "' does not exist");
 }
 
 // "data.files: ..." with the file and line of data.files, or of as much of it as was written.
@@ -170,7 +169,7 @@ void with_places(const config::Node& root, const Validate& validate) {
   try {
     validate();
   } catch (const UsageError& error) {
-    throw UsageError(with_place(root, error.what()));
+    fail_usage(with_place(root, error.what()));
   }
 }
 
@@ -188,10 +187,8 @@ RunConfig load_run_config(const std::string& path, const std::vector<std::string
   config::Node node = config::load(run_folder ? (fs::path(path) / "config.yaml").string() : path);
   for (const std::string& assignment : assignments) config::set(node, assignment);
   RunConfig config = read_run_config(node);
-  if (!config.model)
-    throw UsageError(concat(path, ": model: expected a section with a `type`, got none"));
-  if (!config.data)
-    throw UsageError(concat(path, ": data: expected a section with a `type`, got none"));
+  if (!config.model) fail_usage(path, ": model: expected a section with a `type`, got none");
+  if (!config.data) fail_usage(path, ": data: expected a section with a `type`, got none");
   if (!config.train.max_grad_norm)
     config.train.max_grad_norm = config.task_type() == "classification" ? 0 : 1;
   with_places(node, [&] { validate_run(config, run_folder); });
@@ -201,7 +198,7 @@ RunConfig load_run_config(const std::string& path, const std::vector<std::string
 at::Device choose_device(const std::string& device) {
   const bool has_cuda = at::globalContext().hasCUDA();
   if (device == "cuda" && !has_cuda)
-    throw UsageError("device: cuda was asked for, but LibTorch finds no CUDA device");
+    fail_usage("device: cuda was asked for, but LibTorch finds no CUDA device");
   return device == "cpu" || !has_cuda ? at::kCPU : at::Device(at::kCUDA, 0);
 }
 

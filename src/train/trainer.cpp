@@ -223,7 +223,7 @@ Pretrained build_model(const RunConfig& config, const OpenedData& data) {
   pretrained.attention = config.attention;
   config.fit(data);
   if (config.model->vocabulary_or_classes() == 0)
-    throw UsageError(
+    fail_usage(
         "model: the number of classes or tokens must be given, since the data does not tell");
   pretrained.max_seq_length =
       data.max_seq_length > 0 ? data.max_seq_length : config.model->max_positions();
@@ -237,16 +237,13 @@ Pretrained build_model(const RunConfig& config, const OpenedData& data) {
 
 int train(const RunConfig& config, const fs::path& folder, bool resume) {
   if (!resume && fs::exists(folder / "checkpoints"))
-    throw UsageError(
-        concat(folder.string(),
-               " holds a run already: continue it with --resume, or choose another --output"));
+    fail_usage(folder.string(),
+               " holds a run already: continue it with --resume, or choose another --output");
   catch_signals();
   Run run(config, folder, resume);
   std::error_code failed;
   fs::create_directories(folder, failed);
-  if (failed)
-    throw UsageError(
-        concat("--output: '", folder.string(), "' cannot be created: ", failed.message()));
+  if (failed) fail_usage("--output: '", folder.string(), "' cannot be created: ", failed.message());
   const LogFile log(folder / "log.txt", /*append=*/resume);
   write_file_atomically(folder / "config.yaml", config::to_yaml(config::write(config)));
   run.announce();

@@ -12,7 +12,7 @@
 namespace quench {
 
 // A model as the config describes it, with fresh weights (or those of train.initialize_from), on
-// the CPU.
+// the CPU. Fills in what config.model leaves to the data.
 Pretrained build_model(const RunConfig& config, const OpenedData& data);
 
 // Trains into `folder`; with `resume` from its newest checkpoint, if it has one. Returns the signal
