@@ -52,6 +52,7 @@ class TensorsSource : public BatchSource {
 
   int64_t samples() const override { return all_.size(); }
   int64_t largest_id() const override { return largest_id_; }
+  int64_t image_size() const { return all_.pixel_values.defined() ? all_.pixel_values.size(2) : 0; }
   int64_t length() const { return all_.input_ids.defined() ? all_.input_ids.size(1) : 0; }
 
   Batch batch(const BatchRequest& request) const override {
@@ -73,7 +74,7 @@ class TensorsSource : public BatchSource {
 
  private:
   void check_shapes(const std::string& path) const {
-    check(all_.size() > 0, path, ": holds no sample");
+    check(all_.labels.numel() > 0, path, ": holds no sample");
     if (!all_.input_ids.defined()) {
       check(all_.labels.size(0) == all_.size(), path, ": labels: expected ", all_.size(), ", got ",
             all_.labels.size(0));
@@ -95,6 +96,7 @@ class TensorsSource : public BatchSource {
     if (bad.numel() > 0)
       fail(path, ": labels: expected values >= 0", text ? ", or -100 where there is none" : "",
            ", got ", bad[0].item<int64_t>());
+    check(labels.ne(-100).any().item<bool>(), path, ": labels: expected one that is not -100");
   }
 
   Batch all_;
@@ -103,8 +105,13 @@ class TensorsSource : public BatchSource {
 
 }  // namespace
 
-BatchSourcePtr open_tensors(const std::string& path) {
-  return std::make_shared<TensorsSource>(path);
+OpenedData open_tensors(const std::string& path) {
+  const auto source = std::make_shared<TensorsSource>(path);
+  OpenedData opened;
+  opened.source = source;
+  opened.max_seq_length = source->length();
+  opened.image_size = source->image_size();
+  return opened;
 }
 
 void TensorsData::describe(config::Fields& f) {
@@ -124,8 +131,7 @@ OpenedData TensorsData::open(Subset subset, const DataContext&) const {
   if (path.empty())
     fail_usage("data.", training ? "train" : "validation",
                ": expected a safetensors file, got none");
-  const auto source = std::make_shared<TensorsSource>(expand_variables(path));
-  return {source, nullptr, source->length(), 0};
+  return open_tensors(expand_variables(path));
 }
 
 }  // namespace quench

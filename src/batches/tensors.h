@@ -21,6 +21,6 @@ class TensorsData : public DataConfig {
 };
 
 // Opens `path` as a tensors file.
-BatchSourcePtr open_tensors(const std::string& path);
+OpenedData open_tensors(const std::string& path);
 
 }  // namespace quench

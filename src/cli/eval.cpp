@@ -17,21 +17,17 @@ struct Options {
   bool json = false;
 };
 
-BatchSourcePtr open_source(const ModelArgument& model, const Options& options, RunConfig& config) {
-  if (options.data.ends_with(".safetensors")) {
-    config = config_of(model, "", options.model.assignments);
-    return open_tensors(options.data);
-  }
-  config = config_of(model, options.data, options.model.assignments);
+OpenedData open_data(const ModelArgument& model, const Options& options, RunConfig& config) {
+  const bool tensors = options.data.ends_with(".safetensors");
+  config = config_of(model, tensors ? "" : options.data, options.model.assignments);
+  if (tensors) return open_tensors(options.data);
   if (!config.data)
     fail_usage(options.model.model,
                " lies in no run folder, so give --data FILE.safetensors or a config with a "
                "data section");
   DataContext context = config.data_context();
   context.tokenizer = model.tokenizer;
-  const OpenedData opened = config.data->open(Subset::kValidation, context);
-  config.fit(opened);
-  return opened.source;
+  return config.data->open(Subset::kValidation, context);
 }
 
 std::string summary(const Json& result) {
@@ -68,11 +64,12 @@ void add_eval(CLI::App& app) {
   command->callback([options] {
     const ModelArgument model = open_model(options->model);
     RunConfig config;
-    const BatchSourcePtr source = open_source(model, *options, config);
+    const OpenedData data = open_data(model, *options, config);
+    config.fit(data);
     EvaluationOptions evaluation = evaluation_options(config);
     if (options->batch_size) evaluation.batch_size = *options->batch_size;
     model.pretrained.model->parameters.to(evaluation.device, at::kFloat);
-    const Json result = evaluate(model.pretrained, *source, evaluation).to_json();
+    const Json result = evaluate(model.pretrained, *data.source, evaluation).to_json();
     if (!options->output.empty()) write_output(options->output, dump(result, 2) + "\n");
     if (options->json) {
       write_output("", dump(result, 2) + "\n");

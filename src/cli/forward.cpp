@@ -84,6 +84,10 @@ void add_forward(CLI::App& app) {
           ": --gradients needs labels");
     const Pretrained pretrained = load_pretrained(
         options->model.model, options->model.allow_partial, options->model.assignments);
+    const bool images = pretrained.config->image_side() > 0;
+    check(batch.pixel_values.defined() == images, options->inputs, ": expected ",
+          images ? "pixel_values" : "input_ids", " for a model of the type ",
+          pretrained.config->type());
     pretrained.model->parameters.to(at::kCPU, dtype);
     Capture capture(pretrained.model->hidden_state_taps());
     ForwardContext context{Taps({&capture}), DropoutStream()};

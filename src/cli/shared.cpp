@@ -16,8 +16,8 @@ namespace {
 
 // Whether a KEY=VALUE is for the sections that a checkpoint brings itself.
 bool is_of_model(const std::string& assignment) {
-  return assignment.starts_with("model.") || assignment.starts_with("attention.") ||
-         assignment.starts_with("max_seq_length=");
+  const std::string section = assignment.substr(0, assignment.find_first_of(".="));
+  return section == "model" || section == "attention" || section == "max_seq_length";
 }
 
 }  // namespace
@@ -64,13 +64,16 @@ RunConfig config_of(const ModelArgument& model, const std::string& overlay,
   RunConfig config = read_run_config(node);
   config.model = model.pretrained.config;
   config.attention = model.pretrained.attention;
+  config.check_task();
   for (const auto& data : {config.data, config.ptq.calibration.data, config.ptq.evaluation.data}) {
     if (!data || data->sequence_length() == 0) continue;
     config.check_sequence_length(data->sequence_length());
-    if (!model.tokenizer && !config.tokenizer.path)
+    if (model.tokenizer) continue;
+    if (!config.tokenizer.path)
       fail_usage(model.pretrained.folder.string(),
                  " has no tokenizer, and the data is text: give the one that the model "
                  "was trained with, --set tokenizer.path=PATH");
+    config.check_tokenizer_path();
   }
   return config;
 }

@@ -188,7 +188,11 @@ Prepared prepare(const std::vector<TextFile>& files, const Tokenizer& tokenizer,
   if (fs::exists(target) && !fs::is_empty(target)) {
     check(fs::exists(target / kIndexFile), folder,
           " is not empty and is no token set; choose another folder.");
-    prepared.reused = read_index(target).key == index.key;  // throws if it is someone else's
+    const fs::path file = target / kIndexFile;
+    if (parse_json(read_file(file), /*allow_exceptions=*/false).is_discarded())
+      prepared.warnings.push_back(concat(file.string(), " is damaged. It is prepared anew."));
+    else
+      prepared.reused = read_index(target).key == index.key;  // throws if it is someone else's
   }
   if (prepared.reused) {
     try {

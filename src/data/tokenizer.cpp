@@ -39,25 +39,22 @@ std::string known_names() {
 
 // What transformers 4 adds to a vocabulary lies beside it in added_tokens.json; how it is found in
 // a text, in tokenizer.json alone.
-bool lacks_added_tokens(const fs::path& folder, const Tokenizer& tokenizer) {
-  const fs::path file = folder / "added_tokens.json";
-  if (!fs::exists(file)) return false;
+void check_added_tokens(const fs::path& file, const Tokenizer& tokenizer) {
   const Json added = parse_json(read_file(file), /*allow_exceptions=*/false);
   check(added.is_object(), file.string(), " is not a JSON object of tokens and ids.");
-  return std::ranges::any_of(added, [&](const Json& id) {
-    return id.is_number() && id.get<int64_t>() >= tokenizer.vocab_size();
-  });
+  for (const auto& [token, id] : added.items())
+    check(id.is_number() && id.get<int64_t>() < tokenizer.vocab_size(), file.string(), " adds \"",
+          token, "\"; quench reads such tokens from a tokenizer.json, and there is none.");
 }
 
 std::unique_ptr<Tokenizer> load_from_folder(const fs::path& folder) {
+  const fs::path added = folder / "added_tokens.json", whole = folder / "tokenizer.json";
+  if (fs::exists(added) && fs::exists(whole)) return load_tokenizer_json(whole);
   for (const Loader& loader : kLoaders) {
     if (!fs::exists(folder / loader.file_name)) continue;
     auto tokenizer = loader.load(folder / loader.file_name);
-    if (!lacks_added_tokens(folder, *tokenizer)) return tokenizer;
-    check(fs::exists(folder / "tokenizer.json"), "tokenizer: ", folder.string(),
-          " has tokens in added_tokens.json that ", loader.file_name,
-          " lacks; quench reads those from a tokenizer.json, and there is none.");
-    return load_tokenizer_json(folder / "tokenizer.json");
+    if (fs::exists(added)) check_added_tokens(added, *tokenizer);
+    return tokenizer;
   }
   fail("tokenizer: the folder ", folder.string(), " holds none of ", known_names(), ".");
 }

@@ -25,7 +25,7 @@ struct Architecture {
 void describe(config::Fields& f, Architecture& a) {
   f.variant("model", a.model, model_types(), "");
   f.section("attention", a.attention, "");
-  f("max_seq_length", a.max_seq_length, "");
+  f("max_seq_length", a.max_seq_length, "0: the model's positions", config::at_least(0));
 }
 
 config::Node to_node(const Json& json, const config::Place& place) {
@@ -206,10 +206,9 @@ Pretrained load_pretrained(const std::string& model, bool allow_partial,
     Pretrained pretrained = make_model(folder, node);
     if (!ours.unused.empty()) log_info("not used: " + listed(ours.unused));
     if (!json.contains("quench") && gate.at("type") != "none")
-      log_info(concat(
-          "gates recognised by their parameters: ", dump(gate),
-          "; what leaves no trace there (clipping, "
-          "granularity, output_scale) is taken from `quench convert --set`, or the default"));
+      log_info(concat("gates recognised by their parameters: ", dump(gate),
+                      "; what leaves no trace there (clipping, "
+                      "granularity, output_scale) is taken from --set, or the default"));
     load_tensors(pretrained, std::move(ours.tensors), allow_partial);
     return pretrained;
   } catch (const UsageError&) {

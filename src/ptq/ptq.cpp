@@ -19,9 +19,14 @@ PtqData open_ptq_data(const RunConfig& config, std::shared_ptr<const Tokenizer> 
       fail_usage(
           "ptq: the model has no run of its own, so give ptq.calibration.data and "
           "ptq.evaluation.data");
-    const OpenedData opened = data->open(subset, context);
-    config.fit(opened);
-    return opened.source;
+    try {
+      const OpenedData opened = data->open(subset, context);
+      config.fit(opened);
+      return opened.source;
+    } catch (const UsageError& error) {
+      if (!own) throw;
+      fail_usage(subset == Subset::kTrain ? "ptq.calibration." : "ptq.evaluation.", error.what());
+    }
   };
   return {open(config.ptq.calibration.data, Subset::kTrain),
           open(config.ptq.evaluation.data, Subset::kValidation)};
@@ -66,6 +71,7 @@ Json quantize_and_evaluate(const Pretrained& pretrained, const PtqData& data,
   options.label = "full precision";
   const Json full =
       full_precision ? *full_precision : evaluate(pretrained, *data.evaluation, options).to_json();
+  check_finite(full);
   FakeQuantizer quantizer(ptq, pretrained.config->traits());
   calibrate(pretrained, *data.calibration, ptq, options.device, quantizer);
   options.label = "quantized";

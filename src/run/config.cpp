@@ -92,6 +92,18 @@ std::string RunConfig::task_type() const {
   return task.objective ? *task.objective : model->traits().task;
 }
 
+void RunConfig::check_task() const {
+  const std::string task = model->traits().task;
+  if (task_type() != task)
+    fail_usage("task.objective: expected ", task, " for model.type ", model->type(), ", got ",
+               task_type());
+}
+
+void RunConfig::check_tokenizer_path() const {
+  if (tokenizer.path && !fs::exists(expand_variables(*tokenizer.path)))
+    fail_usage("tokenizer.path: '", *tokenizer.path, "' does not exist");
+}
+
 DataContext RunConfig::data_context() const {
   return {task_type(), task.mlm_probability, tokenizer, nullptr};
 }
@@ -140,17 +152,13 @@ void validate_data(const RunConfig& config) {
 // What stands behind a run's values and cannot be seen in one of them: files, and what fits
 // together.
 void validate_run(const RunConfig& config, bool from_run_folder) {
-  const std::string task = config.model->traits().task;
-  if (config.task_type() != task)
-    fail_usage("task.objective: expected ", task, " for model.type ", config.model->type(),
-               ", got ", config.task_type());
+  config.check_task();
   config.data->check_batch_size(config.train.batch_size);
   if (const int64_t length = config.data->sequence_length()) config.check_sequence_length(length);
   const std::optional<std::string>& from = config.train.initialize_from;
   if (from && !from_run_folder && !fs::exists(expand_variables(*from)))  // else it has the weights
     fail_usage("train.initialize_from: '", expand_variables(*from), "' does not exist");
-  if (config.tokenizer.path && !fs::exists(expand_variables(*config.tokenizer.path)))
-    fail_usage("tokenizer.path: '", *config.tokenizer.path, "' does not exist");
+  config.check_tokenizer_path();
 }
 
 // "data.files: ..." with the file and line of data.files, or of as much of it as was written.

@@ -76,6 +76,10 @@ struct RunConfig {
   std::string task_type() const;
   DataContext data_context() const;
 
+  // Each throws UsageError: if the model is for another task, if there is no such file.
+  void check_task() const;
+  void check_tokenizer_path() const;
+
   // Throws UsageError if the model takes no sequences of so many tokens.
   void check_sequence_length(int64_t length) const;
 

@@ -14,7 +14,7 @@ class TensorsFile : public TemporaryFolder {
  protected:
   BatchSourcePtr open(const Tensors& tensors) const {
     write_safetensors(file_, {tensors.begin(), tensors.end()});
-    return open_tensors(file_);
+    return open_tensors(file_).source;
   }
   // What is said of the good file with one tensor changed, behind the file's name.
   std::string complaint(Tensors tensors, const std::string& name, const at::Tensor& instead) const {
@@ -125,6 +125,8 @@ TEST_F(TensorsFile, NamesALabelBelowZero) {
             "labels: expected values >= 0, or -100 where there is none, got -1");
   EXPECT_EQ(complaint(images_, "labels", at::tensor({7, -100})),
             "labels: expected values >= 0, got -100");
+  EXPECT_EQ(complaint(text_, "labels", at::full({3, 5}, -100, at::kLong)),
+            "labels: expected one that is not -100");
 }
 
 TEST_F(TensorsFile, RefusesAFileWithoutSamples) {

@@ -130,6 +130,8 @@ TEST_F(CliModel, AssignmentsSayWhatTheCheckpointDoesNot) {
   EXPECT_NE(plain, other);
   EXPECT_EQ(losses({"ptq", "run", "--json"}), (std::pair{plain, other}));
   EXPECT_FALSE(at::equal(forward({}).at("logits"), forward(clipped).at("logits")));
+  const std::string section = "attention={softmax: {type: clipped, gamma: -0.5}}";
+  EXPECT_EQ(parse_json(done({"eval", "run", "--json", "--set", section})).at("loss"), other);
   const Outcome outcome = quench({"eval", "run", "--set", "attention.softmax.gama=1"});
   EXPECT_EQ(outcome.status, 2);
   EXPECT_NE(outcome.err.find("gama"), std::string::npos) << outcome.err;
@@ -154,6 +156,24 @@ TEST_F(CliModel, DataMustFitTheModel) {
   const Outcome outcome = quench({"eval", "run", "--data", "shapes.yaml"});
   EXPECT_EQ(outcome.status, 2);
   EXPECT_NE(outcome.err.find("expected text"), std::string::npos) << outcome.err;
+  write_safetensors(folder_ / "images.safetensors", {{"pixel_values", at::zeros({2, 3, 8, 8})},
+                                                     {"labels", at::zeros({2}, at::kLong)}});
+  const auto error_of = [&](const std::vector<std::string>& arguments) {
+    const Outcome ended = quench(arguments);
+    EXPECT_NE(ended.status, 0);
+    return ended.err;
+  };
+  EXPECT_NE(error_of({"eval", "run", "--data", "images.safetensors"}).find("expected text"),
+            std::string::npos);
+  EXPECT_NE(error_of({"forward", "run", "--inputs", "images.safetensors", "--output", "none"})
+                .find("expected input_ids"),
+            std::string::npos);
+  EXPECT_NE(error_of({"eval", "run", "--set", "task.objective=clm"}).find("expected mlm"),
+            std::string::npos);
+  EXPECT_NE(error_of({"ptq", "run", "--set",
+                      "ptq.evaluation.data={type: synthetic, images: {image_size: 8}}"})
+                .find("ptq.evaluation.data: expected text"),
+            std::string::npos);
 }
 
 TEST_F(CliModel, EvalNeedsData) {

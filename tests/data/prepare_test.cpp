@@ -174,6 +174,16 @@ TEST_F(Prepare, MakesADamagedSetAnew) {
   EXPECT_EQ(again.tokens.chunks(), 3);
 }
 
+TEST_F(Prepare, MakesASetWithoutAReadableIndexAnew) {
+  prepared();
+  scratch_.write("set/index.json", scratch_.read("set/index.json").substr(0, 40));
+  const Prepared again = prepared();
+  EXPECT_FALSE(again.reused);
+  ASSERT_EQ(again.warnings.size(), 1u);
+  EXPECT_NE(again.warnings[0].find("index.json is damaged"), std::string::npos);
+  EXPECT_TRUE(prepared().reused);
+}
+
 TEST_F(Prepare, MakesASetWithAFlippedBitAnew) {
   const PrepareOptions options{.chunk_length = 3, .max_shard_bytes = 6};
   const auto sound = chunks(prepared(options).tokens);

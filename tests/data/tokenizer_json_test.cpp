@@ -174,20 +174,20 @@ TEST(TokenizerJson, AddedTokensBeyondTheModelAreFoundInTextAlone) {
   EXPECT_EQ(tokenizer->encode("unaff AFF"), (Ids{5, 8, 1}));
 }
 
-TEST(TokenizerJson, GoesBeforeAVocabularyThatLacksAddedTokens) {
+TEST(TokenizerJson, GoesBeforeAVocabularyWithAddedTokens) {
   const Scratch scratch;
   scratch.write("vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nun\n##aff\n##able\n");
   scratch.write("added_tokens.json", R"({"[MASK]": 4})");
   EXPECT_EQ(load_tokenizer(scratch / "")->vocab_size(), 8);
   scratch.write("added_tokens.json", R"({"aff": 8})");
-  EXPECT_EQ(
-      error_of([&] { load_tokenizer(scratch / ""); }),
-      concat("tokenizer: ", scratch / "",
-             " has tokens in added_tokens.json that vocab.txt lacks; quench reads those from a "
-             "tokenizer.json, and there is none."));
+  EXPECT_EQ(error_of([&] { load_tokenizer(scratch / ""); }),
+            concat(scratch / "added_tokens.json",
+                   " adds \"aff\"; quench reads such tokens from a tokenizer.json, and there is "
+                   "none."));
   Json json = small_bert();
   json["added_tokens"].push_back(added(8, "aff"));
   scratch.write("tokenizer.json", dump(json));
+  scratch.write("vocab.txt", "[PAD]\n");  // special tokens may be among those added
   EXPECT_EQ(load_tokenizer(scratch / "")->encode("unaff"), (Ids{5, 8}));
 }
 

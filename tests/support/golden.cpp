@@ -96,7 +96,7 @@ BatchSourcePtr make_source(const fs::path& file, const std::string& prefix) {
   for (const auto& [name, tensor] : read_safetensors(file))
     if (name.starts_with(prefix)) tensors.emplace_back(name.substr(prefix.size()), tensor);
   write_safetensors(folder.path() / "samples.safetensors", tensors);
-  return open_tensors((folder.path() / "samples.safetensors").string());
+  return open_tensors((folder.path() / "samples.safetensors").string()).source;
 }
 
 Batch make_batch(const std::map<std::string, at::Tensor>& tensors, const std::string& prefix) {

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "data/corpus.h"
 #include "data/image/decode.h"
 #include "data/image/source.h"
 
@@ -94,6 +95,9 @@ class ImageFolder : public ImageSource {
 
 std::vector<std::string> image_classes(const std::string& folder, OnError on_error) {
   std::vector<std::string> names = sorted_folders(folder);
+  for (const std::string& name : names)  // a checkpoint's JSON holds them
+    check(find_invalid_utf8(name) == std::string::npos, folder, "/", name,
+          ": the class's name is not UTF-8");
   if (on_error == OnError::kSkip)
     std::erase_if(names, [&](const std::string& name) {
       const auto files = below(fs::path(folder) / name);

@@ -37,6 +37,12 @@ TEST(ImageFolder, EmptyClassOrFolderIsAnError) {
   EXPECT_TRUE(mentions(error_of([] { image_folder("no/such/folder"); }), {"not a folder"}));
 }
 
+TEST(ImageFolder, NamesAClassWhoseNameIsNotText) {
+  TempFolder folder;
+  folder.copy(golden_path("rgb.jpg"), "cat\xFF/a.jpg");
+  EXPECT_TRUE(mentions(error_of([&] { image_folder(folder.path()); }), {"/cat", "not UTF-8"}));
+}
+
 TEST(ImageFolder, CanLeaveOutEmptyClasses) {
   TempFolder folder;
   folder.copy(golden_path("rgb.jpg"), "cat/a.jpg");
