@@ -3,10 +3,13 @@
 #include <ATen/ATen.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <optional>
 #include <string_view>
+
+#include "nn/transpose.h"
 
 namespace quench {
 namespace {
@@ -56,7 +59,8 @@ struct OneDnnLinear : torch::autograd::Function<OneDnnLinear> {
     const at::Tensor grad = grads[0].reshape({-1, weight.size(0)});
     torch::autograd::variable_list out(3);
     if (ctx->needs_input_grad(0)) out[0] = linear_map(grad, weight.t()).view_as(x);
-    if (ctx->needs_input_grad(1)) out[1] = at::mm(grad.t(), x.reshape({-1, weight.size(1)}));
+    if (ctx->needs_input_grad(1))
+      out[1] = linear_map_weight_gradient(grad, x.reshape({-1, weight.size(1)}));
     if (ctx->saved_data["bias"].toBool()) out[2] = grad.sum(0);
     return out;
   }
@@ -80,6 +84,12 @@ at::Tensor linear_map(const at::Tensor& x, const at::Tensor& weight, const at::T
       at::autocast::is_autocast_enabled(at::kCPU))
     return at::linear(x, weight, bias);
   return OneDnnLinear::apply(x, weight, bias.defined() ? std::optional(bias) : std::nullopt);
+}
+
+at::Tensor linear_map_weight_gradient(const at::Tensor& grad, const at::Tensor& x) {
+  if (at::GradMode::is_enabled() || !linear_map_uses_onednn() || !is_plain(grad.t(), x.t(), {}))
+    return at::mm(grad.t(), x);
+  return onednn_linear(transposed(grad), x.t(), std::nullopt);
 }
 
 }  // namespace quench

@@ -100,9 +100,9 @@ class Products {
     if (vit) linear(rows, 3 * 16 * 16, d);
     if (o.model == "bert") {
       linear(labelled, d, d);
-      linear(labelled, d, o.vocab);
+      head_linear(labelled, d, o.vocab);
     }
-    if (o.model == "opt") linear(o.batch * (length - 1), d, o.vocab);
+    if (o.model == "opt") head_linear(o.batch * (length - 1), d, o.vocab);
   }
 
   void run() const {
@@ -116,14 +116,24 @@ class Products {
     return x;
   }
   void linear(int64_t rows, int64_t in, int64_t out) {
-    const at::Tensor x = buffer({rows, in}), w = buffer({out, in}), g = buffer({rows, out}),
+    const at::Tensor x = buffer({rows, in}), g = forward_and_input(x, out);
+    products_.emplace_back([=] { linear_map_weight_gradient(g, x); });
+  }
+  // As linear_cross_entropy forms the gradient of its weight.
+  void head_linear(int64_t rows, int64_t in, int64_t out) {
+    const at::Tensor x = buffer({rows, in}), g = forward_and_input(x, out),
                      grad = buffer({out, in, 1}).squeeze(-1);  // not the weight's own memory
-    products_.emplace_back([=] { linear_map(x, w); });
-    products_.emplace_back([=] { linear_map(g, w.t()); });
     products_.emplace_back([=] {
       at::Tensor out = grad;
       at::mm_out(out, g.t(), x);
     });
+  }
+  // Returns the gradient [rows, out] that belongs to x [rows, in].
+  at::Tensor forward_and_input(const at::Tensor& x, int64_t out) {
+    const at::Tensor w = buffer({out, x.size(1)}), g = buffer({x.size(0), out});
+    products_.emplace_back([=] { linear_map(x, w); });
+    products_.emplace_back([=] { linear_map(g, w.t()); });
+    return g;
   }
   void batched(int64_t n, int64_t rows, int64_t inner, int64_t columns) {
     const at::Tensor a = buffer({n, rows, inner}), b = buffer({n, inner, columns}),
