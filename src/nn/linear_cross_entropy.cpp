@@ -14,6 +14,8 @@ namespace {
 
 // Logits of a chunk, but at least so many rows: fewer make the products with the weight slow.
 constexpr int64_t kChunkElements = int64_t{1} << 23, kChunkRows = 512;
+// Of these, what stays in the cache between the two products of the backward pass.
+constexpr int64_t kBlockElements = int64_t{1} << 21;
 
 struct Gradients {
   at::Tensor hidden, weight, bias;
@@ -23,34 +25,44 @@ at::Tensor wide(const at::Tensor& x) {
   return x.scalar_type() == at::kHalf || x.scalar_type() == at::kBFloat16 ? x.to(at::kFloat) : x;
 }
 
+// Tokens at a time in the backward pass of a chunk. Other devices, and autocast, which keeps its
+// copy of a whole weight only, take all.
+int64_t block_tokens(const at::Tensor& hidden, int64_t vocab_size) {
+  const bool autocast = at::autocast::is_autocast_enabled(hidden.device().type());
+  return hidden.is_cpu() && !autocast ? std::max<int64_t>(kBlockElements / hidden.size(0), 1)
+                                      : vocab_size;
+}
+
 // Adds the loss of some rows to `total` and, if `gradients` is given, their gradients of the mean
 // over `count` labels.
 void chunk(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& bias,
            const at::Tensor& labels, const at::Tensor& count, int64_t begin, at::Tensor& total,
            Gradients* gradients) {
-  const at::Tensor logits = wide(linear_map(hidden, weight, bias));
-  const at::Tensor log_probs = at::log_softmax(logits, 1);
+  const at::Tensor log_probs = at::log_softmax(wide(linear_map(hidden, weight, bias)), 1);
   const at::Tensor valid = (labels != -100).to(log_probs.scalar_type());
   const at::Tensor target = labels.clamp_min(0).unsqueeze(1);
   total.sub_((log_probs.gather(1, target).squeeze(1) * valid).sum());
   if (!gradients) return;
   // Each row's share of the mean is left to the narrow side of the products: the logits are wide.
-  const at::Tensor share = (valid / count).unsqueeze(1);
-  at::Tensor grad = log_probs.exp_();
-  grad.scatter_add_(1, target, at::full({}, -1, grad.options()).expand_as(target));
-  const bool autocast = at::autocast::is_autocast_enabled(hidden.device().type());
-  // (Autocast keeps its copy of a weight, not of a transposed one.)
-  at::Tensor rows = autocast ? at::mm(grad, weight) : linear_map(grad, weight.t());
-  gradients->hidden.narrow(0, begin, hidden.size(0)).copy_(rows.mul_(share));
-  const at::Tensor shares = hidden * share;
-  if (!gradients->weight.defined()) {
-    gradients->weight = at::mm(grad.t(), shares).to(weight.scalar_type());
-  } else if (autocast) {
-    gradients->weight.add_(at::mm(grad.t(), shares));
-  } else {  // no temporary of the embedding's size
-    gradients->weight.addmm_(grad.t(), shares);
+  const at::Tensor share = (valid / count).unsqueeze(1), shares = hidden * share;
+  const at::Tensor grad_hidden = gradients->hidden.narrow(0, begin, hidden.size(0)).zero_();
+  const int64_t vocab_size = weight.size(0), step = block_tokens(hidden, vocab_size);
+  for (int64_t first = 0; first < vocab_size; first += step) {
+    const int64_t size = std::min(step, vocab_size - first);
+    const auto block = [&](const at::Tensor& t) {
+      return size == vocab_size ? t : t.narrow(0, first, size);
+    };
+    const auto accumulate = [&](const at::Tensor& sum, const at::Tensor& term) {
+      begin == 0 ? block(sum).copy_(term) : block(sum).add_(term);
+    };
+    at::Tensor grad = log_probs.narrow(1, first, size).exp();
+    const at::Tensor own = (target >= first).logical_and(target < first + size);
+    grad.scatter_add_(1, (target - first).clamp(0, size - 1), own.to(grad.scalar_type()).neg());
+    grad_hidden.add_(linear_map_input_gradient(grad, block(weight)));
+    accumulate(gradients->weight, linear_map_weight_gradient(grad, shares));
+    if (bias.defined()) accumulate(gradients->bias, (grad * share).sum(0));
   }
-  if (bias.defined()) gradients->bias.add_((grad * share).sum(0));
+  grad_hidden.mul_(share);
 }
 
 struct LinearCrossEntropy : torch::autograd::Function<LinearCrossEntropy> {
@@ -59,20 +71,23 @@ struct LinearCrossEntropy : torch::autograd::Function<LinearCrossEntropy> {
                             const at::Tensor& labels, bool train) {
     const at::Tensor offset = bias.value_or(at::Tensor());
     const at::Tensor count = (labels != -100).sum().clamp_min(1);
-    Gradients gradients;
-    if (train) {
-      gradients.hidden = at::empty_like(hidden);
-      if (offset.defined()) gradients.bias = at::zeros_like(offset);
-    }
-    at::Tensor total = at::zeros({}, wide(weight.detach().narrow(0, 0, 1)).options());
     const int64_t rows = hidden.size(0),
                   step = std::max(kChunkRows, kChunkElements / weight.size(0));
+    Gradients gradients;
+    if (train) {
+      // What the first chunk fills, if there is one.
+      const auto gradient = [&](const at::Tensor& x) {
+        return rows > 0 ? at::empty_like(x) : at::zeros_like(x);
+      };
+      gradients = {gradient(hidden), gradient(weight), {}};
+      if (offset.defined()) gradients.bias = gradient(offset);
+    }
+    at::Tensor total = at::zeros({}, wide(weight.detach().narrow(0, 0, 1)).options());
     for (int64_t begin = 0; begin < rows; begin += step) {
       const int64_t size = std::min(step, rows - begin);
       chunk(hidden.narrow(0, begin, size), weight, offset, labels.narrow(0, begin, size), count,
             begin, total, train ? &gradients : nullptr);
     }
-    if (train && !gradients.weight.defined()) gradients.weight = at::zeros_like(weight);
     if (train) {
       ctx->saved_data["hidden"] = gradients.hidden;
       ctx->saved_data["weight"] = gradients.weight;

@@ -33,14 +33,14 @@ at::Tensor onednn_linear(const at::Tensor& x, const at::Tensor& weight,
                  c10::List<std::optional<at::Scalar>>(), "");
 }
 
-// Whether all are float32 on the CPU and of shapes that go together; at::linear tells what is
-// wrong, or broadcasts.
-bool is_plain(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+// Whether oneDNN is to compute x W^T + b: all are float32 on the CPU and of shapes that go
+// together; at::linear tells what is wrong, or broadcasts.
+bool onednn_takes(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
   const auto plain = [](const at::Tensor& t) {
     return t.is_cpu() && t.scalar_type() == at::kFloat;
   };
-  return plain(x) && plain(weight) && x.dim() > 0 && weight.dim() == 2 &&
-         x.size(-1) == weight.size(1) &&
+  return linear_map_uses_onednn() && !at::autocast::is_autocast_enabled(at::kCPU) && plain(x) &&
+         plain(weight) && x.dim() > 0 && weight.dim() == 2 && x.size(-1) == weight.size(1) &&
          (!bias.defined() || (plain(bias) && bias.sizes() == weight.sizes().slice(0, 1)));
 }
 
@@ -58,7 +58,7 @@ struct OneDnnLinear : torch::autograd::Function<OneDnnLinear> {
     const at::Tensor &x = saved[0], &weight = saved[1];
     const at::Tensor grad = grads[0].reshape({-1, weight.size(0)});
     torch::autograd::variable_list out(3);
-    if (ctx->needs_input_grad(0)) out[0] = linear_map(grad, weight.t()).view_as(x);
+    if (ctx->needs_input_grad(0)) out[0] = linear_map_input_gradient(grad, weight).view_as(x);
     if (ctx->needs_input_grad(1))
       out[1] = linear_map_weight_gradient(grad, x.reshape({-1, weight.size(1)}));
     if (ctx->saved_data["bias"].toBool()) out[2] = grad.sum(0);
@@ -80,14 +80,17 @@ bool linear_map_uses_onednn() {
 }
 
 at::Tensor linear_map(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  if (!linear_map_uses_onednn() || !is_plain(x, weight, bias) ||
-      at::autocast::is_autocast_enabled(at::kCPU))
-    return at::linear(x, weight, bias);
+  if (!onednn_takes(x, weight, bias)) return at::linear(x, weight, bias);
   return OneDnnLinear::apply(x, weight, bias.defined() ? std::optional(bias) : std::nullopt);
 }
 
+at::Tensor linear_map_input_gradient(const at::Tensor& grad, const at::Tensor& weight) {
+  // (at::linear would keep autocast from using its copy of the weight.)
+  return onednn_takes(grad, weight.t(), {}) ? linear_map(grad, weight.t()) : at::mm(grad, weight);
+}
+
 at::Tensor linear_map_weight_gradient(const at::Tensor& grad, const at::Tensor& x) {
-  if (at::GradMode::is_enabled() || !linear_map_uses_onednn() || !is_plain(grad.t(), x.t(), {}))
+  if (at::GradMode::is_enabled() || x.size(0) == 0 || !onednn_takes(grad.t(), x.t(), {}))
     return at::mm(grad.t(), x);
   return onednn_linear(transposed(grad), x.t(), std::nullopt);
 }

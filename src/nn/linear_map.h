@@ -10,6 +10,9 @@ namespace quench {
 // else this is at::linear.
 at::Tensor linear_map(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias = {});
 
+// The gradient of x [rows, in] by the same library: grad W of grad [rows, out].
+at::Tensor linear_map_input_gradient(const at::Tensor& grad, const at::Tensor& weight);
+
 // The gradient of W [out, in] by the same library: grad^T x of grad [rows, out] and x [rows, in].
 at::Tensor linear_map_weight_gradient(const at::Tensor& grad, const at::Tensor& x);
 

@@ -119,7 +119,7 @@ class Products {
     const at::Tensor x = buffer({rows, in}), g = forward_and_input(x, out);
     products_.emplace_back([=] { linear_map_weight_gradient(g, x); });
   }
-  // As linear_cross_entropy forms the gradient of its weight.
+  // Its weight's gradient without a transposed copy of all logits.
   void head_linear(int64_t rows, int64_t in, int64_t out) {
     const at::Tensor x = buffer({rows, in}), g = forward_and_input(x, out),
                      grad = buffer({out, in, 1}).squeeze(-1);  // not the weight's own memory
