@@ -45,7 +45,6 @@ struct OpenedData {
   int64_t max_seq_length = 0;                  // 0: not sequences
   int64_t vocabulary_or_classes = 0;           // 0: not known
   int64_t image_size = 0;                      // 0: not images, or not known
-  std::vector<std::string> class_names = {};   // of images; empty: not known
   Json image_processor = nullptr;  // how images become pixels, as Hugging Face's files say it
 };
 

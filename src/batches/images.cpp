@@ -59,13 +59,14 @@ class ImageBatchSource : public BatchSource {
  public:
   ImageBatchSource(const ImageSourcePtr& source, const ImageInput& input)
       : samples_(source->size()),
-        classes_(source->classes()),
+        class_names_(source->class_names()),
         options_(input.images),
         batcher_(source, input.images,
                  static_cast<int>(input.threads.value_or(std::thread::hardware_concurrency())),
                  input.error_mode()) {}
 
   int64_t samples() const override { return samples_; }
+  std::vector<std::string> class_names() const override { return class_names_; }
 
   Batch batch(const BatchRequest& request) const override {
     const auto size = static_cast<int64_t>(request.samples.size());
@@ -75,7 +76,8 @@ class ImageBatchSource : public BatchSource {
     batch.pixel_values = to_tensor(std::move(made.pixel_values),
                                    {size, 3, options_.image_size, options_.image_size});
     const bool soft = mixes(options_) || options_.label_smoothing > 0;
-    batch.labels = request.training && soft ? to_tensor(std::move(made.targets), {size, classes_})
+    const auto classes = static_cast<int64_t>(class_names_.size());
+    batch.labels = request.training && soft ? to_tensor(std::move(made.targets), {size, classes})
                                             : to_tensor(std::move(made.labels), {size});
     return batch;
   }
@@ -88,7 +90,7 @@ class ImageBatchSource : public BatchSource {
   }
 
   int64_t samples_;
-  int64_t classes_;
+  std::vector<std::string> class_names_;
   ImageOptions options_;
   ImageBatcher batcher_;
 };
@@ -176,7 +178,6 @@ OpenedData ImageInput::open(ImageSourcePtr source) const {
           0,
           source->classes(),
           images.image_size,
-          source->class_names(),
           image_processor(images)};
 }
 

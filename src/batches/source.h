@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "batches/batch.h"
 
@@ -26,6 +27,8 @@ class BatchSource {
   virtual int64_t samples() const = 0;
   // The largest token id or class label in it; -1 where it cannot exceed the model's.
   virtual int64_t largest_id() const { return -1; }
+  // Of images, in the order of their labels; empty: not known.
+  virtual std::vector<std::string> class_names() const { return {}; }
   virtual Batch batch(const BatchRequest& request) const = 0;
 };
 

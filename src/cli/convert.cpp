@@ -33,18 +33,6 @@ void copy_companions(const fs::path& from, const fs::path& to) {
     if (fs::exists(from / name)) write_file_atomically(to / name, read_file(from / name));
 }
 
-// Our models know how many classes there are, not what they are called.
-void copy_labels(const fs::path& from, const fs::path& to) {
-  const Json source = parse_json(read_file(from / "config.json"));
-  Json written = parse_json(read_file(to / "config.json"));
-  if (!written.contains("id2label") || !source.contains("id2label") || !source.contains("label2id"))
-    return;
-  if (source.at("id2label").size() != written.at("id2label").size()) return;
-  written["id2label"] = source.at("id2label");
-  written["label2id"] = source.at("label2id");
-  write_file_atomically(to / "config.json", dump(written, 2) + "\n");
-}
-
 void convert(const Options& options) {
   if (fs::exists(options.output))
     fail_usage("--output ", options.output, " exists already: choose a new folder");
@@ -55,7 +43,6 @@ void convert(const Options& options) {
       load_pretrained(options.model.model, options.model.allow_partial, assignments);
   AtomicFolder folder(options.output);
   save_pretrained(folder.path(), pretrained);
-  copy_labels(pretrained.folder, folder.path());
   copy_companions(pretrained.folder, folder.path());
   folder.commit();
   log_info(concat(options.output, ": ", pretrained.config->type(), ", ",

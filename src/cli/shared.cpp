@@ -14,9 +14,14 @@ namespace fs = std::filesystem;
 
 namespace {
 
-// Whether a KEY=VALUE is for the sections that a checkpoint brings itself.
+// The section that a KEY=VALUE is for.
+std::string section_of(const std::string& assignment) {
+  return assignment.substr(0, assignment.find_first_of(".="));
+}
+
+// Whether that is one that a checkpoint brings itself.
 bool is_of_model(const std::string& assignment) {
-  const std::string section = assignment.substr(0, assignment.find_first_of(".="));
+  const std::string section = section_of(assignment);
   return section == "model" || section == "attention" || section == "max_seq_length";
 }
 
@@ -58,6 +63,9 @@ RunConfig config_of(const ModelArgument& model, const std::string& overlay,
   config::Node node;
   node.kind = config::Node::Kind::kMap;
   if (model.run) node = config::load((*model.run / "config.yaml").string());
+  if (model.tokenizer && std::ranges::count(assignments, "tokenizer", section_of) > 0)
+    fail_usage("--set tokenizer: ", model.pretrained.folder.string(),
+               " has its own, the one that the model was trained with");
   if (!overlay.empty()) config::merge(node, config::load(overlay));
   for (const std::string& assignment : assignments)
     if (!is_of_model(assignment)) config::set(node, assignment);

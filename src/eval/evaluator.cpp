@@ -72,6 +72,7 @@ void check_vocabulary(const BatchSource& source, const Pretrained& pretrained) {
   if (source.largest_id() >= size)
     fail_usage("the data holds the id ", source.largest_id(), ", but the model has ", size,
                " tokens or classes");
+  check_class_order(source.class_names(), pretrained);
 }
 
 Evaluation evaluate(const Pretrained& pretrained, const BatchSource& source,

@@ -45,7 +45,8 @@ double headline(const Json& evaluation);
 // Throws Error if the loss of an evaluation's JSON is not finite.
 void check_finite(const Json& evaluation);
 
-// Throws UsageError if `source` holds an id or a label that the model does not have.
+// Throws UsageError if `source` holds an id or a label that the model does not have, or numbers the
+// classes of the model in another way.
 void check_vocabulary(const BatchSource& source, const Pretrained& pretrained);
 
 // Runs the model over `source` in order. `inner` listens before the statistics: they see what it

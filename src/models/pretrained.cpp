@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -112,7 +114,20 @@ Json sections(const Json& json, const std::string& file, const Json& gate) {
   return all;
 }
 
-Pretrained make_model(const fs::path& folder, const config::Node& sections) {
+// What config.json calls the classes; empty unless it names each.
+std::vector<std::string> read_class_names(const Json& hugging_face, int64_t classes) {
+  const Json labels = hugging_face.value("id2label", Json::object());
+  std::vector<std::string> names;
+  for (int64_t id = 0; id < classes; ++id) {
+    const auto name = labels.find(std::to_string(id));
+    if (name == labels.end() || !name->is_string()) return {};
+    names.push_back(*name);
+  }
+  return names;
+}
+
+Pretrained make_model(const fs::path& folder, const Json& hugging_face,
+                      const config::Node& sections) {
   Architecture architecture;
   config::read(sections, architecture);
   Pretrained pretrained{
@@ -121,6 +136,9 @@ Pretrained make_model(const fs::path& folder, const config::Node& sections) {
     fail_usage((folder / "config.json").string(), ": vocab_size is missing");
   if (pretrained.max_seq_length == 0)
     pretrained.max_seq_length = architecture.model->max_positions();
+  if (pretrained.config->image_side() > 0)
+    pretrained.class_names =
+        read_class_names(hugging_face, pretrained.config->vocabulary_or_classes());
   pretrained.model = pretrained.config->build(pretrained.attention, pretrained.max_seq_length);
   return pretrained;
 }
@@ -187,8 +205,8 @@ fs::path model_folder(const std::string& model) {
 
 Pretrained load_architecture(const fs::path& folder) {
   const std::string file = (folder / "config.json").string();
-  return make_model(folder,
-                    to_node(sections(read_config(file), file, {{"type", "none"}}), {file, 0}));
+  const Json json = read_config(file);
+  return make_model(folder, json, to_node(sections(json, file, {{"type", "none"}}), {file, 0}));
 }
 
 Pretrained load_pretrained(const std::string& model, bool allow_partial,
@@ -203,7 +221,7 @@ Pretrained load_pretrained(const std::string& model, bool allow_partial,
     const Json gate = gate_section(ours.tensors);
     config::Node node = to_node(sections(json, file, gate), {file, 0});
     for (const std::string& assignment : assignments) config::set(node, assignment);
-    Pretrained pretrained = make_model(folder, node);
+    Pretrained pretrained = make_model(folder, json, node);
     if (!ours.unused.empty()) log_info("not used: " + listed(ours.unused));
     if (!json.contains("quench") && gate.at("type") != "none")
       log_info(concat("gates recognised by their parameters: ", dump(gate),
@@ -215,6 +233,17 @@ Pretrained load_pretrained(const std::string& model, bool allow_partial,
     throw;  // names its file already
   } catch (const Error& error) {
     fail(folder.string(), ": ", error.what());
+  }
+}
+
+void check_class_order(const std::vector<std::string>& classes, const Pretrained& pretrained) {
+  const std::vector<std::string>& own = pretrained.class_names;
+  for (size_t id = 0; id < std::min(classes.size(), own.size()); ++id) {
+    if (classes[id] == own[id]) continue;
+    const auto place = std::ranges::find(own, classes[id]) - own.begin();
+    if (place < std::ssize(own))
+      fail_usage("the data must number its classes as the model does: its class ", id, " is '",
+                 classes[id], "', which is class ", place, " of the model");
   }
 }
 

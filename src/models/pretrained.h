@@ -18,8 +18,9 @@ struct Pretrained {
   std::unique_ptr<Model> model;
   std::filesystem::path folder;    // where it was read from
   std::vector<std::string> fresh;  // parameters that were not there and were drawn instead
-  // What the training data says of images and saving writes down; empty where it is not known.
+  // Of an image model, in the order of its logits; empty where they are not known.
   std::vector<std::string> class_names = {};
+  // What the training data says of images and saving writes down; null where it is not known.
   Json image_processor = nullptr;
 };
 
@@ -34,6 +35,10 @@ std::filesystem::path model_folder(const std::string& model);
 // attention.softmax, max_seq_length. Gates are recognised by their parameters. Throws Error.
 Pretrained load_pretrained(const std::string& model, bool allow_partial = false,
                            const std::vector<std::string>& assignments = {});
+
+// Throws UsageError if one of `classes`, in the order of the data's labels, is another of the
+// model's. Names that the model does not have pass.
+void check_class_order(const std::vector<std::string>& classes, const Pretrained& pretrained);
 
 // The tokenizer in its folder; null where there is none.
 std::shared_ptr<const Tokenizer> tokenizer_of(const Pretrained& pretrained);

@@ -14,8 +14,9 @@ namespace {
 
 // Logits of a chunk, but at least so many rows: fewer make the products with the weight slow.
 constexpr int64_t kChunkElements = int64_t{1} << 23, kChunkRows = 512;
-// Of these, what stays in the cache between the two products of the backward pass.
-constexpr int64_t kBlockElements = int64_t{1} << 21;
+// Logits of a block of a chunk, which stay in the cache between the two products of the backward
+// pass, but at least so many columns.
+constexpr int64_t kBlockElements = int64_t{1} << 21, kBlockColumns = 1024;
 
 struct Gradients {
   at::Tensor hidden, weight, bias;
@@ -25,11 +26,11 @@ at::Tensor wide(const at::Tensor& x) {
   return x.scalar_type() == at::kHalf || x.scalar_type() == at::kBFloat16 ? x.to(at::kFloat) : x;
 }
 
-// Tokens at a time in the backward pass of a chunk. Other devices, and autocast, which keeps its
-// copy of a whole weight only, take all.
-int64_t block_tokens(const at::Tensor& hidden, int64_t vocab_size) {
+// Columns of logits at a time in the backward pass of a chunk. Other devices, and autocast, which
+// keeps its copy of a whole weight only, take all.
+int64_t block_columns(const at::Tensor& hidden, int64_t vocab_size) {
   const bool autocast = at::autocast::is_autocast_enabled(hidden.device().type());
-  return hidden.is_cpu() && !autocast ? std::max<int64_t>(kBlockElements / hidden.size(0), 1)
+  return hidden.is_cpu() && !autocast ? std::max(kBlockElements / hidden.size(0), kBlockColumns)
                                       : vocab_size;
 }
 
@@ -46,7 +47,7 @@ void chunk(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor&
   // Each row's share of the mean is left to the narrow side of the products: the logits are wide.
   const at::Tensor share = (valid / count).unsqueeze(1), shares = hidden * share;
   const at::Tensor grad_hidden = gradients->hidden.narrow(0, begin, hidden.size(0)).zero_();
-  const int64_t vocab_size = weight.size(0), step = block_tokens(hidden, vocab_size);
+  const int64_t vocab_size = weight.size(0), step = block_columns(hidden, vocab_size);
   for (int64_t first = 0; first < vocab_size; first += step) {
     const int64_t size = std::min(step, vocab_size - first);
     const auto block = [&](const at::Tensor& t) {

@@ -46,6 +46,7 @@ void check_same_architecture(const Pretrained& saved, const Pretrained& expected
   check(config::write(saved.attention) == config::write(expected.attention),
         "was made with another attention: ", dump(config::write(saved.attention)),
         ", the config says ", dump(config::write(expected.attention)));
+  check_class_order(expected.class_names, saved);
 }
 
 void read_state(const fs::path& file, TrainingState& state) {

@@ -82,6 +82,8 @@ Run::Run(RunConfig config, fs::path folder, bool resume)
   const bool resuming = resume && fs::exists(folder_ / "checkpoints" / "latest");
   if (resuming) config_.train.initialize_from.reset();  // the checkpoint has the weights
   pretrained_ = build_model(config_, training_);
+  pretrained_.class_names = training_.source->class_names();
+  pretrained_.image_processor = training_.image_processor;
   session_ = std::make_unique<TrainingSession>(config_, pretrained_, device);
   loss_sum_ = at::zeros({}, at::device(device).dtype(at::kDouble));
   if (resuming) {
@@ -217,8 +219,6 @@ void initialize_from(const std::string& from, const std::string& body, Parameter
 
 Pretrained build_model(const RunConfig& config, const OpenedData& data) {
   Pretrained pretrained;
-  pretrained.class_names = data.class_names;
-  pretrained.image_processor = data.image_processor;
   pretrained.config = config.model;
   pretrained.attention = config.attention;
   config.fit(data);

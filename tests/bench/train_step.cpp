@@ -100,9 +100,9 @@ class Products {
     if (vit) linear(rows, 3 * 16 * 16, d);
     if (o.model == "bert") {
       linear(labelled, d, d);
-      head_linear(labelled, d, o.vocab);
+      lm_head(labelled, d, o.vocab);
     }
-    if (o.model == "opt") head_linear(o.batch * (length - 1), d, o.vocab);
+    if (o.model == "opt") lm_head(o.batch * (length - 1), d, o.vocab);
   }
 
   void run() const {
@@ -116,24 +116,25 @@ class Products {
     return x;
   }
   void linear(int64_t rows, int64_t in, int64_t out) {
-    const at::Tensor x = buffer({rows, in}), g = forward_and_input(x, out);
-    products_.emplace_back([=] { linear_map_weight_gradient(g, x); });
-  }
-  // Its weight's gradient without a transposed copy of all logits.
-  void head_linear(int64_t rows, int64_t in, int64_t out) {
-    const at::Tensor x = buffer({rows, in}), g = forward_and_input(x, out),
-                     grad = buffer({out, in, 1}).squeeze(-1);  // not the weight's own memory
-    products_.emplace_back([=] {
-      at::Tensor out = grad;
-      at::mm_out(out, g.t(), x);
-    });
-  }
-  // Returns the gradient [rows, out] that belongs to x [rows, in].
-  at::Tensor forward_and_input(const at::Tensor& x, int64_t out) {
-    const at::Tensor w = buffer({out, x.size(1)}), g = buffer({x.size(0), out});
+    const at::Tensor x = buffer({rows, in}), w = buffer({out, in}), g = buffer({rows, out});
     products_.emplace_back([=] { linear_map(x, w); });
-    products_.emplace_back([=] { linear_map(g, w.t()); });
-    return g;
+    gradients(x, w, g);
+  }
+  // In the chunks and blocks of nn/linear_cross_entropy.cpp.
+  void lm_head(int64_t rows, int64_t in, int64_t vocab) {
+    for (int64_t begin = 0; begin < rows; begin += 512) {
+      const int64_t size = std::min<int64_t>(512, rows - begin), step = (1 << 21) / size;
+      const at::Tensor x = buffer({size, in}), w = buffer({vocab, in});
+      products_.emplace_back([=] { linear_map(x, w); });
+      for (int64_t first = 0; first < vocab; first += step) {
+        const int64_t columns = std::min(step, vocab - first);
+        gradients(x, w.narrow(0, first, columns), buffer({size, columns}));
+      }
+    }
+  }
+  void gradients(const at::Tensor& x, const at::Tensor& w, const at::Tensor& g) {
+    products_.emplace_back([=] { linear_map_input_gradient(g, w); });
+    products_.emplace_back([=] { linear_map_weight_gradient(g, x); });
   }
   void batched(int64_t n, int64_t rows, int64_t inner, int64_t columns) {
     const at::Tensor a = buffer({n, rows, inner}), b = buffer({n, inner, columns}),

@@ -149,6 +149,15 @@ TEST_F(CliModel, TextNeedsTheModelsTokenizer) {
   const Outcome outcome = quench({"eval", "run", "--data", "text.yaml"});
   EXPECT_EQ(outcome.status, 2);
   EXPECT_NE(outcome.err.find("has no tokenizer"), std::string::npos) << outcome.err;
+  std::string words;
+  for (int i = 0; i < 400; ++i) words += concat("word", i, " and ", i * i, "\n");
+  folder_.write("words.txt", words);
+  done({"tokenizer", "train", "words.txt", "--output", "spm", "--vocab-size", "32"});
+  std::filesystem::copy(folder_ / "spm", folder_ / newest("run"));
+  const Outcome refused =
+      quench({"eval", "run", "--data", "text.yaml", "--set", "tokenizer.path=elsewhere"});
+  EXPECT_EQ(refused.status, 2);
+  EXPECT_NE(refused.err.find("has its own"), std::string::npos) << refused.err;
 }
 
 TEST_F(CliModel, DataMustFitTheModel) {
@@ -303,6 +312,20 @@ TEST_F(CliTest, AnImageModelTakesItsClassesAndPreprocessingAlong) {
     EXPECT_EQ(processor.at("resample"), 2);
     EXPECT_EQ(processor.at("image_mean"), (Json{0.1, 0.2, 0.3}));
   }
+  // The same classes in another order.
+  Json config = json("converted/config.json");
+  std::swap(config.at("id2label").at("0"), config.at("id2label").at("2"));
+  folder_.write("converted/config.json", dump(config));
+  for (const auto& [command, flag] : {std::pair{"eval", "--data"}, {"ptq", "--config"}}) {
+    const Outcome outcome = quench({command, "converted", flag, "vit.yaml"});
+    EXPECT_EQ(outcome.status, 2);
+    EXPECT_NE(outcome.err.find("class 2 of the model"), std::string::npos) << outcome.err;
+  }
+  folder_.write(newest("vit") + "/config.json", dump(config));
+  const Outcome outcome = quench({"train", "vit.yaml", "--output", "vit", "--resume"});
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_NE(outcome.err.find("cannot resume"), std::string::npos) << outcome.err;
+  EXPECT_NE(outcome.err.find("class 2 of the model"), std::string::npos) << outcome.err;
 }
 
 }  // namespace

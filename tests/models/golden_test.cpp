@@ -3,25 +3,16 @@
 
 #include "base/error.h"
 #include "io/safetensors.h"
+#include "tests/support/capture.h"
 #include "tests/support/golden.h"
 
 namespace quench {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::Capture;
 using testing::golden_folder;
 using testing::max_difference;
-
-// Every tap's last tensor.
-class Capture : public TapListener {
- public:
-  bool wants(const std::string&) const override { return true; }
-  at::Tensor activation(const std::string& tap, const at::Tensor& x) override {
-    seen[tap] = x.detach();
-    return x;
-  }
-  std::map<std::string, at::Tensor> seen;
-};
 
 struct Case {
   std::string family, variant;

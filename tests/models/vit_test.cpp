@@ -9,12 +9,13 @@
 #include <map>
 
 #include "base/error.h"
+#include "tests/support/capture.h"
 #include "train/optimizer.h"
 
 namespace quench {
 namespace {
 
-class VitTest : public testing::Test {
+class VitTest : public ::testing::Test {
  protected:
   VitTest() {
     config_.num_labels = 3;
@@ -37,25 +38,15 @@ class VitTest : public testing::Test {
   VitConfig config_;
 };
 
-class Record : public TapListener {
- public:
-  bool wants(const std::string&) const override { return true; }
-  at::Tensor activation(const std::string& tap, const at::Tensor& x) override {
-    seen[tap] = x.detach();
-    return x;
-  }
-  std::map<std::string, at::Tensor> seen;
-};
-
 std::map<std::string, at::Tensor> taps_of(const Model& model, int64_t samples,
                                           const DropoutStream& stream) {
   at::NoGradGuard no_grad;
-  Record record;
-  ForwardContext context{Taps({&record}), stream};
+  testing::Capture capture;
+  ForwardContext context{Taps({&capture}), stream};
   Batch batch;
   batch.pixel_values = at::sin(at::arange(samples * 3 * 64, at::kFloat)).view({samples, 3, 8, 8});
   model.forward(batch, context);
-  return record.seen;
+  return capture.seen;
 }
 
 TEST_F(VitTest, NormalizesPatchesWhereItIsAskedTo) {

@@ -89,8 +89,8 @@ TEST(LinearCrossEntropy, IsZeroWithoutAnyRow) {
   EXPECT_TRUE(at::equal(zero[2], at::zeros({11}, at::kDouble)));
 }
 
-// The vocabulary leaves 512 rows a chunk and 4096 tokens a block: three chunks of five blocks, the
-// last of each not full.
+// The vocabulary leaves 512 rows a chunk: three chunks, the last one not full; of five, five and
+// two blocks of columns.
 TEST(LinearCrossEntropy, AddsUpItsChunks) {
   Inputs in = inputs(1200, 20'000, true);
   in.labels.slice(0, 0, 1200, 5).fill_(-100);

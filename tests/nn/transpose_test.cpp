@@ -1,6 +1,7 @@
 #include "nn/transpose.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 namespace quench {
@@ -18,6 +19,13 @@ TEST(Transposed, HoldsEveryElementOfAnyShape) {
       SCOPED_TRACE(std::to_string(rows) + " x " + std::to_string(columns));
       expect_transposed(at::arange(rows * columns, at::kFloat).view({rows, columns}));
     }
+}
+
+TEST(Transposed, DividesTheColumnsAmongThreads) {
+  const int threads = at::get_num_threads();
+  at::set_num_threads(2);
+  expect_transposed(at::arange(70 * 333, at::kFloat).view({70, 333}));
+  at::set_num_threads(threads);
 }
 
 TEST(Transposed, TakesAnyStrides) {
