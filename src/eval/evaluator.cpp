@@ -17,7 +17,6 @@ namespace {
 
 // Labels that a batch's loss is the mean of.
 int64_t count_labels(const Batch& batch, bool causal) {
-  if (batch.pixel_values.defined()) return batch.size();
   const at::Tensor labels = causal ? batch.labels.slice(1, 1) : batch.labels;
   return (labels != -100).sum().item<int64_t>();
 }
@@ -102,15 +101,17 @@ Evaluation evaluate(const Pretrained& pretrained, const BatchSource& source,
     outliers.measure_kurtosis(b < options.kurtosis_batches);
     const int64_t labels = count_labels(batch, traits.task == "clm");
     const ModelOutput output = pretrained.model->forward(batch, context);
+    const bool images = batch.pixel_values.defined();
+    const int64_t counted = images ? labels : count;  // of images, those that were readable
     if (labels > 0) {
-      weighted_loss += output.loss.item<double>() * static_cast<double>(count);
-      weight += count;
+      weighted_loss += output.loss.item<double>() * static_cast<double>(counted);
+      weight += counted;
     }
-    if (batch.pixel_values.defined()) {
+    if (images) {
       correct += count_top(output.logits, batch.labels, 1);
       correct5 += count_top(output.logits, batch.labels, 5);
     }
-    result.samples += count;
+    result.samples += counted;
     result.tokens += labels;
     if (progress) progress->update(b + 1);
   }

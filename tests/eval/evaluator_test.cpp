@@ -47,9 +47,10 @@ TEST(Evaluate, CountsTheFirstAndTheFirstFiveClasses) {
     if (name == "classifier.bias") value.copy_(at::arange(8));
   }
   EvaluationOptions options;
-  options.batch_size = 2;  // the last batch has one
+  options.batch_size = 2;
   options.label = "";
-  const Labels source(at::tensor({7, 6, 3, 2, 7}, at::kLong));
+  // -100: a picture that could not be read. Nothing counts in the third batch; the last has one.
+  const Labels source(at::tensor({7, 6, -100, 3, -100, -100, 2, -100, 7}, at::kLong));
   const Evaluation result = evaluate(model, source, options);
   EXPECT_DOUBLE_EQ(*result.accuracy, 2. / 5);
   EXPECT_DOUBLE_EQ(*result.top5_accuracy, 4. / 5);

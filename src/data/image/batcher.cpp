@@ -61,7 +61,8 @@ Image ImageBatcher::load(int64_t& index) const {
 }
 
 template <class Transform>
-ImageBatch ImageBatcher::make_batch(std::span<const int64_t> indices, Transform transform) const {
+ImageBatch ImageBatcher::make_batch(std::span<const int64_t> indices, bool training,
+                                    Transform transform) const {
   const size_t sample = size_t{3} * options_.image_size * options_.image_size;
   ImageBatch batch;
   batch.pixel_values.resize(indices.size() * sample);
@@ -69,7 +70,7 @@ ImageBatch ImageBatcher::make_batch(std::span<const int64_t> indices, Transform 
   parallel_for(static_cast<int64_t>(indices.size()), threads_, [&](int64_t i) {
     int64_t index = indices[i];
     const Image image = load(index);
-    batch.labels[i] = source_->label(index);
+    batch.labels[i] = training || index == indices[i] ? source_->label(index) : -100;
     transform(i, image, batch.pixel_values.data() + i * sample);
   });
   return batch;
@@ -80,12 +81,14 @@ ImageBatch ImageBatcher::training_batch(const BatchKey& key,
   check(!mixes(options_) || (indices.size() % 2 == 0 && key.first_position % 2 == 0),
         "mixup and cutmix pair neighbours: ", indices.size(), " images from position ",
         key.first_position, " of the batch, expected even numbers");
-  ImageBatch batch = make_batch(indices, [&](int64_t i, const Image& image, float* planes) {
-    const auto position = static_cast<uint64_t>(key.first_position + i);
-    CounterRng rng({kImageAugment, key.seed, key.step, position});
-    normalize(transform_for_training(image, options_, rng), options_, planes);
-    erase_randomly(planes, static_cast<int>(options_.image_size), options_.erase_probability, rng);
-  });
+  ImageBatch batch =
+      make_batch(indices, /*training=*/true, [&](int64_t i, const Image& image, float* planes) {
+        const auto position = static_cast<uint64_t>(key.first_position + i);
+        CounterRng rng({kImageAugment, key.seed, key.step, position});
+        normalize(transform_for_training(image, options_, rng), options_, planes);
+        erase_randomly(planes, static_cast<int>(options_.image_size), options_.erase_probability,
+                       rng);
+      });
   CounterRng rng({kImageMix, key.seed, key.step});
   const MixPlan plan = plan_mix(options_, rng);
   mix_pixels(batch.pixel_values, static_cast<int>(options_.image_size), plan);
@@ -94,7 +97,7 @@ ImageBatch ImageBatcher::training_batch(const BatchKey& key,
 }
 
 ImageBatch ImageBatcher::evaluation_batch(std::span<const int64_t> indices) const {
-  return make_batch(indices, [&](int64_t, const Image& image, float* planes) {
+  return make_batch(indices, /*training=*/false, [&](int64_t, const Image& image, float* planes) {
     normalize(transform_for_evaluation(image, options_), options_, planes);
   });
 }

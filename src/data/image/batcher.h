@@ -28,7 +28,8 @@ struct BatchKey {
 
 class ImageBatcher {
  public:
-  // With kSkip a picture that cannot be read gives way to the next readable one.
+  // With kSkip a picture that cannot be read gives way to the next readable one, which counts in
+  // training only: an evaluation's label is -100 there.
   ImageBatcher(ImageSourcePtr source, ImageOptions options, int threads,
                OnError on_error = OnError::kFail);
 
@@ -37,7 +38,7 @@ class ImageBatcher {
 
  private:
   template <class Transform>
-  ImageBatch make_batch(std::span<const int64_t> indices, Transform transform) const;
+  ImageBatch make_batch(std::span<const int64_t> indices, bool training, Transform transform) const;
   // Moves `index` on to the picture that it returns.
   Image load(int64_t& index) const;
 

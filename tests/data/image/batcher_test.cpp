@@ -113,8 +113,10 @@ TEST_F(CorruptPicture, EndsTheRunByDefault) {
 
 TEST_F(CorruptPicture, GivesWayToTheNextWhenAsked) {
   const ImageBatcher batcher(image_folder(folder_.path()), options_, 3, OnError::kSkip);
-  const ImageBatch batch = batcher.evaluation_batch(std::vector<int64_t>{0, 1});
-  EXPECT_EQ(batch.labels, (std::vector<int64_t>{1, 1}));
+  const std::vector<int64_t> indices = {0, 1};
+  EXPECT_EQ(batcher.training_batch({}, indices).labels, (std::vector<int64_t>{1, 1}));
+  EXPECT_EQ(batcher.evaluation_batch(indices).labels, (std::vector<int64_t>{-100, 1}))
+      << "no picture counts twice";
 }
 
 TEST_F(CorruptPicture, IsAnErrorWhenNothingIsReadable) {
