@@ -36,7 +36,7 @@ class ReportedSource : public ImageSource {
     } catch (const Error& error) {
       std::lock_guard lock(mutex_);
       if (unreadable_.insert(index).second)
-        log_warning(concat(error.what(), "; the next readable image takes its place (",
+        log_warning(concat(error.what(), "; left out, in training for the next readable image (",
                            unreadable_.size(), " unreadable so far)"));
       throw;
     }
