@@ -19,17 +19,14 @@ add_library(quench_libtorch INTERFACE)
 target_include_directories(quench_libtorch SYSTEM INTERFACE ${torch_root}/include
                            ${torch_root}/include/torch/csrc/api/include)
 target_compile_options(quench_libtorch INTERFACE -fopenmp)
-set(torch_libraries ${torch_root}/lib/libtorch.so ${torch_root}/lib/libtorch_cpu.so ${torch_root}/lib/libc10.so)
-foreach(library c10_cuda torch_cuda)
-  if(EXISTS ${torch_root}/lib/lib${library}.so)
-    list(APPEND torch_libraries ${torch_root}/lib/lib${library}.so)
-  endif()
-endforeach()
+# Not libtorch.so, which does nothing but pull in libtorch_cuda.so: that is loaded at run time, where it can be
+# (src/device).
+set(torch_libraries ${torch_root}/lib/libtorch_cpu.so ${torch_root}/lib/libc10.so)
 # LibTorch brings its own OpenMP runtime; a second one in the process would keep a second pool of threads.
 file(GLOB torch_openmp ${torch_root}/lib/libgomp*.so* ${torch_root}/../torch.libs/libgomp*.so*)
 if(NOT torch_openmp)
   set(torch_openmp gomp)
 endif()
 target_link_libraries(quench_libtorch INTERFACE -Wl,--no-as-needed ${torch_libraries} -Wl,--as-needed
-                      ${torch_openmp})
+                      ${torch_openmp} ${CMAKE_DL_LIBS})
 target_link_options(quench_libtorch INTERFACE -Wl,--allow-shlib-undefined)

@@ -9,6 +9,7 @@
 
 #include "base/environment.h"
 #include "cli/commands.h"
+#include "device/device.h"
 #include "nn/linear_map.h"
 
 namespace quench {
@@ -19,7 +20,7 @@ void add_doctor(CLI::App& app) {
       app.add_subcommand("doctor", "machine, LibTorch, devices, threads, kernels in use");
   command->add_flag("--json", *json, "as JSON");
   command->callback([json] {
-    const bool cuda = at::globalContext().hasCUDA();
+    const bool cuda = has_cuda();
     const Json facts = {
         {"quench", QUENCH_VERSION},
         {"libtorch", TORCH_VERSION},
@@ -28,7 +29,7 @@ void add_doctor(CLI::App& app) {
         {"threads", at::get_num_threads()},
         {"mkl", at::globalContext().hasMKL()},
         {"mkldnn", at::globalContext().hasMKLDNN()},
-        {"cuda", cuda},
+        {"cuda", cuda ? Json(true) : Json(why_not_cuda())},
         {"device", cuda ? "cuda" : "cpu"},
         {"attention", cuda ? "softmax: LibTorch's fused kernel; clipped softmax: composite"
                            : "float32: quench's fused kernel for softmax and clipped softmax; "

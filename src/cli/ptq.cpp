@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "cli/commands.h"
+#include "device/device.h"
 #include "ptq/ptq.h"
 #include "report/table.h"
 

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/progress.h"
 #include "base/signals.h"
+#include "device/device.h"
 #include "eval/outliers.h"
 #include "eval/precision.h"
 

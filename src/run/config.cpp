@@ -203,11 +203,4 @@ RunConfig load_run_config(const std::string& path, const std::vector<std::string
   return config;
 }
 
-at::Device choose_device(const std::string& device) {
-  const bool has_cuda = at::globalContext().hasCUDA();
-  if (device == "cuda" && !has_cuda)
-    fail_usage("device: cuda was asked for, but LibTorch finds no CUDA device");
-  return device == "cpu" || !has_cuda ? at::kCPU : at::Device(at::kCUDA, 0);
-}
-
 }  // namespace quench

@@ -100,7 +100,4 @@ RunConfig read_run_config(const config::Node& node);
 // values and files. Throws UsageError; creates nothing.
 RunConfig load_run_config(const std::string& path, const std::vector<std::string>& assignments);
 
-// auto: CUDA where there is one.
-at::Device choose_device(const std::string& device);
-
 }  // namespace quench

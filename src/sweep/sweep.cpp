@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/signals.h"
+#include "device/device.h"
 #include "io/atomic_file.h"
 #include "ptq/ptq.h"
 #include "train/trainer.h"

@@ -13,6 +13,7 @@
 #include "base/signals.h"
 #include "base/text.h"
 #include "batches/loader.h"
+#include "device/device.h"
 #include "eval/evaluator.h"
 #include "io/atomic_file.h"
 #include "models/names.h"

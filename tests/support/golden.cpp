@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include "batches/tensors.h"
+#include "device/device.h"
 #include "io/atomic_file.h"
 #include "io/safetensors.h"
 
@@ -31,6 +32,11 @@ std::vector<std::string> golden_cases(const std::string& folder) {
   }
   std::sort(cases.begin(), cases.end());
   return cases;
+}
+
+at::Device device() {
+  const char* name = std::getenv("QUENCH_TEST_DEVICE");
+  return choose_device(name ? name : "cpu");
 }
 
 Json read_json(const fs::path& path) { return parse_json(read_file(path)); }
@@ -114,7 +120,7 @@ Batch make_batch(const std::map<std::string, at::Tensor>& tensors, const std::st
 }
 
 double max_difference(const at::Tensor& a, const at::Tensor& b) {
-  return (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>();
+  return (a.to(at::kCPU, at::kDouble) - b.to(at::kCPU, at::kDouble)).abs().max().item<double>();
 }
 
 TemporaryDirectory::TemporaryDirectory() {

@@ -21,6 +21,9 @@ std::filesystem::path golden_folder();
 // Names of the cases in a folder of it, in alphabetical order.
 std::vector<std::string> golden_cases(const std::string& folder);
 
+// Where the tests compute: $QUENCH_TEST_DEVICE, by default the CPU.
+at::Device device();
+
 Json read_json(const std::filesystem::path& path);
 
 // The `attention` section that says the same as the reference's flags.
@@ -40,7 +43,7 @@ Pretrained calm_model(const std::string& family, const std::string& variant);
 // The samples `<prefix>input_ids` ... of a safetensors file, in order.
 BatchSourcePtr make_source(const std::filesystem::path& file, const std::string& prefix);
 
-// max |a - b| in float64.
+// max |a - b| in float64, of tensors on any devices.
 double max_difference(const at::Tensor& a, const at::Tensor& b);
 
 // A folder that is deleted with the object.

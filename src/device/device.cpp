@@ -1,0 +1,53 @@
+#include "device/device.h"
+
+#include <ATen/Context.h>
+#include <ATen/DeviceAccelerator.h>
+#include <dlfcn.h>
+
+#include "base/error.h"
+
+namespace quench {
+namespace {
+
+// Empty where LibTorch's CUDA half is loaded, else why not.
+const std::string& cuda_failure() {
+  static const std::string failure = [] {
+    // Its static initializers register kernels and hooks. Not linked: a CUDA build of LibTorch then
+    // runs on machines without CUDA's libraries.
+    if (dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL)) return std::string();
+    const std::string why = dlerror();
+    return why.starts_with("libtorch_cuda.so:") ? "this LibTorch is built without CUDA" : why;
+  }();
+  return failure;
+}
+
+}  // namespace
+
+bool has_cuda() { return cuda_failure().empty() && at::globalContext().hasCUDA(); }
+
+std::string why_not_cuda() {
+  return cuda_failure().empty() ? "LibTorch finds no CUDA device" : cuda_failure();
+}
+
+at::Device choose_device(const std::string& name) {
+  if (name == "cpu") return at::kCPU;
+  if (has_cuda()) {
+    at::globalContext().setAllowTF32CuDNN(false);  // fp32 means fp32; products are so by default
+    return at::Device(at::kCUDA, 0);
+  }
+  if (name == "cuda") fail_usage("device: cuda was asked for, but ", why_not_cuda());
+  return at::kCPU;
+}
+
+void synchronize(at::Device device) {
+  if (!device.is_cpu()) at::accelerator::synchronizeDevice(device.index());
+}
+
+int64_t peak_memory(at::Device device) {
+  constexpr auto kAll = static_cast<size_t>(at::CachingAllocator::StatType::AGGREGATE);
+  return at::accelerator::getDeviceStats(device.index()).allocated_bytes[kAll].peak;
+}
+
+void reset_peak_memory(at::Device device) { at::accelerator::resetPeakStats(device.index()); }
+
+}  // namespace quench
