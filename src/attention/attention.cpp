@@ -55,7 +55,6 @@ at::Tensor Attention::project(const at::Tensor& x, const Taps& taps) const {
 at::Tensor Attention::context(const at::Tensor& qkv, const AttentionMask& mask, const Taps& taps,
                               DropoutStream& stream) const {
   const bool inner = taps.wanted(scope_, "scores") || taps.wanted(scope_, "probs");
-  const int64_t block_rows = attention_block_rows(qkv, shape_.heads);
   const std::optional<Stretch> stretch = config_.softmax->stretch(shape_.max_seq_length);
   const double p = stream.training() ? shape_.dropout : 0;
   if (!inner && stretch && qkv.is_cpu() && qkv.scalar_type() == at::kFloat)
@@ -72,10 +71,11 @@ at::Tensor Attention::context(const at::Tensor& qkv, const AttentionMask& mask, 
         .transpose(1, 2)
         .flatten(-2);
   }
-  if (inner || block_rows >= qkv.size(1)) return composite(qkv, mask, taps, stream);
+  const std::optional<int64_t> block_rows = attention_block_rows(qkv, shape_.heads);
+  if (inner || !block_rows) return composite(qkv, mask, taps, stream);
   const uint64_t key = p > 0 ? stream.next() : 0;
   return blocked_attention(
-      qkv, mask, {config_.softmax, shape_.heads, shape_.max_seq_length, p, key}, block_rows);
+      qkv, mask, {config_.softmax, shape_.heads, shape_.max_seq_length, p, key}, *block_rows);
 }
 
 at::Tensor Attention::composite(const at::Tensor& qkv, const AttentionMask& mask, const Taps& taps,

@@ -104,10 +104,10 @@ struct BlockedAttention : torch::autograd::Function<BlockedAttention> {
 
 }  // namespace
 
-int64_t attention_block_rows(const at::Tensor& qkv, int64_t heads) {
-  const int64_t row = qkv.size(0) * heads * qkv.size(1);
-  if (row * qkv.size(1) <= kWholeElements) return qkv.size(1);
-  return std::max<int64_t>(1, kBlockElements / row);
+std::optional<int64_t> attention_block_rows(const at::Tensor& qkv, int64_t heads) {
+  const int64_t length = qkv.size(1), row = qkv.size(0) * heads * length;
+  if (row * length <= kWholeElements) return std::nullopt;
+  return std::clamp<int64_t>(kBlockElements / row, 1, length);
 }
 
 at::Tensor blocked_attention(const at::Tensor& qkv, const AttentionMask& mask,

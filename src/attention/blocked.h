@@ -6,6 +6,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <memory>
+#include <optional>
 
 #include "attention/mask.h"
 #include "attention/normalizer.h"
@@ -20,8 +21,9 @@ struct AttentionOptions {
   uint64_t dropout_key = 0;
 };
 
-// Query rows whose scores are formed at a time, of qkv [B, T, 3 D]; T or more: all at once.
-int64_t attention_block_rows(const at::Tensor& qkv, int64_t heads);
+// Query rows whose scores are to be formed at a time, of qkv [B, T, 3 D]; none: they are few enough
+// to be kept for the backward pass, all at once.
+std::optional<int64_t> attention_block_rows(const at::Tensor& qkv, int64_t heads);
 
 // qkv [B, T, 3 D] (query, key, value along the last dimension; the query is scaled by d_head^-1/2
 // here) -> context [B, T, D]. Keys that a causal mask hides from a whole block are left out: the
