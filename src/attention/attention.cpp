@@ -6,7 +6,7 @@
 #include <cmath>
 
 #include "attention/blocked.h"
-#include "attention/fused_cpu.h"
+#include "attention/fused.h"
 
 namespace quench {
 
@@ -57,9 +57,6 @@ at::Tensor Attention::context(const at::Tensor& qkv, const AttentionMask& mask, 
   const bool inner = taps.wanted(scope_, "scores") || taps.wanted(scope_, "probs");
   const std::optional<Stretch> stretch = config_.softmax->stretch(shape_.max_seq_length);
   const double p = stream.training() ? shape_.dropout : 0;
-  if (!inner && stretch && qkv.is_cpu() && qkv.scalar_type() == at::kFloat)
-    return fused_attention(qkv, mask.keys,
-                           {shape_.heads, mask.causal, *stretch, p, p > 0 ? stream.next() : 0});
   // LibTorch's own fused attention knows the plain softmax only, and masks of its own in dropout.
   const bool plain_mask = !mask.keys.defined() || !mask.causal;
   if (!inner && stretch && stretch->identity() && !qkv.is_cpu() && plain_mask && p == 0) {
@@ -71,6 +68,9 @@ at::Tensor Attention::context(const at::Tensor& qkv, const AttentionMask& mask, 
         .transpose(1, 2)
         .flatten(-2);
   }
+  if (!inner && stretch && fused_attention_takes(qkv))
+    return fused_attention(qkv, mask.keys,
+                           {shape_.heads, mask.causal, *stretch, p, p > 0 ? stream.next() : 0});
   const std::optional<int64_t> block_rows = attention_block_rows(qkv, shape_.heads);
   if (inner || !block_rows) return composite(qkv, mask, taps, stream);
   const uint64_t key = p > 0 ? stream.next() : 0;

@@ -105,6 +105,45 @@ std::vector<char> compile(const Interface& cuda, int device, const std::string& 
 
 }  // namespace
 
+const char kCudaNumbers[] = R"(
+typedef unsigned int u32;
+typedef unsigned long long u64;
+typedef unsigned short u16;
+
+struct float32 {
+  typedef float stored;
+  static __device__ float load(float x) { return x; }
+  static __device__ float store(float x) { return x; }
+};
+struct float16 {
+  typedef u16 stored;
+  static __device__ float load(u16 x) { float y; asm("cvt.f32.f16 %0, %1;" : "=f"(y) : "h"(x)); return y; }
+  static __device__ u16 store(float x) { u16 y; asm("cvt.rn.f16.f32 %0, %1;" : "=h"(y) : "f"(x)); return y; }
+};
+struct bfloat16 {
+  typedef u16 stored;
+  static __device__ float load(u16 x) { return __uint_as_float((u32)x << 16); }
+  static __device__ u16 store(float x) {
+    u32 bits = __float_as_uint(x);
+    if (x != x) return 0x7fc0;
+    return (u16)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);  // to the nearest, ties to even
+  }
+};
+)";
+
+std::optional<std::string> cuda_number(at::ScalarType dtype) {
+  switch (dtype) {
+    case at::kFloat:
+      return "float32";
+    case at::kHalf:
+      return "float16";
+    case at::kBFloat16:
+      return "bfloat16";
+    default:
+      return std::nullopt;
+  }
+}
+
 bool can_compile_kernels() { return cuda_interface() != nullptr; }
 
 void* CudaKernel::function_on(at::Device device) {
@@ -118,6 +157,18 @@ void* CudaKernel::function_on(at::Device device) {
                       cuda.module_function(&function_, module, name_.c_str()) == 0;
   check(loaded, "CUDA does not load the kernel ", name_);
   return function_;
+}
+
+CudaKernel& CudaKernels::get(const std::string& name, const std::string& definitions,
+                             std::initializer_list<const char*> sources) {
+  const std::lock_guard lock(mutex_);
+  auto& found = kernels_[name + "\n" + definitions];
+  if (!found) {
+    std::string source = definitions;
+    for (const char* part : sources) source += part;
+    found = std::make_unique<CudaKernel>(name, source);
+  }
+  return *found;
 }
 
 void CudaKernel::launch(at::Device device, int64_t blocks, int64_t threads,

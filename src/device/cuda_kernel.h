@@ -6,6 +6,10 @@
 #include <ATen/core/Tensor.h>
 
 #include <initializer_list>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
 #include <string>
 
 namespace quench {
@@ -29,6 +33,24 @@ class CudaKernel {
   std::string name_, source_;
   void* function_ = nullptr;  // of the one device that a process computes on
 };
+
+// One kernel a set of definitions, made when it is first asked for.
+class CudaKernels {
+ public:
+  // The kernel `name` of the sources, one behind the other, below the #define lines `definitions`.
+  CudaKernel& get(const std::string& name, const std::string& definitions,
+                  std::initializer_list<const char*> sources);
+
+ private:
+  std::mutex mutex_;
+  std::map<std::string, std::unique_ptr<CudaKernel>> kernels_;  // by name and definitions
+};
+
+// Source: u16, u32 and u64; and float32, float16 and bfloat16, each with the type `stored` in
+// memory, and load() and store() from and to float, to the nearest.
+extern const char kCudaNumbers[];
+// Which of these a dtype is; none for any other.
+std::optional<std::string> cuda_number(at::ScalarType dtype);
 
 // Whether kernels can be compiled here: there is a CUDA device, and LibTorch brings NVRTC.
 bool can_compile_kernels();

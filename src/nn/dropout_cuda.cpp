@@ -2,44 +2,12 @@
 
 #include <ATen/ATen.h>
 
-#include <map>
-#include <memory>
-#include <mutex>
-#include <tuple>
-
 #include "base/error.h"
 #include "device/cuda_kernel.h"
 
 namespace quench {
-namespace {
 
-// As dropout_hash and dropout_block_key in dropout.h, element by element. X, R and OUT are kinds
-// of numbers; a thread takes kPerThread neighbours.
-constexpr char kSource[] = R"(
-typedef unsigned int u32;
-typedef unsigned long long u64;
-typedef unsigned short u16;
-
-struct float32 {
-  typedef float stored;
-  static __device__ float load(float x) { return x; }
-  static __device__ float store(float x) { return x; }
-};
-struct float16 {
-  typedef u16 stored;
-  static __device__ float load(u16 x) { float y; asm("cvt.f32.f16 %0, %1;" : "=f"(y) : "h"(x)); return y; }
-  static __device__ u16 store(float x) { u16 y; asm("cvt.rn.f16.f32 %0, %1;" : "=h"(y) : "f"(x)); return y; }
-};
-struct bfloat16 {
-  typedef u16 stored;
-  static __device__ float load(u16 x) { return __uint_as_float((u32)x << 16); }
-  static __device__ u16 store(float x) {
-    u32 bits = __float_as_uint(x);
-    if (x != x) return 0x7fc0;
-    return (u16)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);  // to the nearest, ties to even
-  }
-};
-
+const char kCudaDropoutHash[] = R"(
 __device__ u64 mix(u64 x) {
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
   x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
@@ -54,7 +22,12 @@ __device__ u32 hash(u64 key, u64 element) {
   x = (x ^ (x >> 15)) * 0x846ca68bu;
   return x ^ (x >> 16);
 }
+)";
 
+namespace {
+
+// X, R and OUT are kinds of numbers; a thread takes PER_THREAD neighbours.
+constexpr char kSource[] = R"(
 template <class T>
 struct __align__(sizeof(T) * PER_THREAD) Pack {
   T values[PER_THREAD];
@@ -85,38 +58,20 @@ extern "C" __global__ void drop(const X::stored* x, const R::stored* residual, O
 }
 )";
 
-const char* kind(at::ScalarType dtype) {
-  switch (dtype) {
-    case at::kFloat:
-      return "float32";
-    case at::kHalf:
-      return "float16";
-    case at::kBFloat16:
-      return "bfloat16";
-    default:
-      return nullptr;
-  }
-}
-
 CudaKernel& kernel(at::ScalarType x, at::ScalarType residual, at::ScalarType out,
                    int64_t per_thread) {
-  static std::mutex mutex;
-  static std::map<std::tuple<at::ScalarType, at::ScalarType, at::ScalarType, int64_t>,
-                  std::unique_ptr<CudaKernel>>
-      kernels;
-  const std::lock_guard lock(mutex);
-  auto& found = kernels[{x, residual, out, per_thread}];
-  if (!found)
-    found = std::make_unique<CudaKernel>(
-        "drop", concat("#define X ", kind(x), "\n#define R ", kind(residual), "\n#define OUT ",
-                       kind(out), "\n#define PER_THREAD ", per_thread, "\n", kSource));
-  return *found;
+  static CudaKernels kernels;
+  const auto name = [](at::ScalarType dtype) { return *cuda_number(dtype); };
+  return kernels.get("drop",
+                     concat("#define X ", name(x), "\n#define R ", name(residual), "\n#define OUT ",
+                            name(out), "\n#define PER_THREAD ", per_thread, "\n"),
+                     {kCudaNumbers, kCudaDropoutHash, kSource});
 }
 
 }  // namespace
 
 bool cuda_dropout_takes(const at::Tensor& x) {
-  return x.is_cuda() && kind(x.scalar_type()) && can_compile_kernels();
+  return x.is_cuda() && cuda_number(x.scalar_type()) && can_compile_kernels();
 }
 
 at::Tensor cuda_dropout(const at::Tensor& x, const at::Tensor& residual, double p, uint64_t key,

@@ -7,6 +7,10 @@
 
 namespace quench {
 
+// hash(key, element), in CUDA C++ behind kCudaNumbers: dropout_hash with the key of the element's
+// block.
+extern const char kCudaDropoutHash[];
+
 // Whether a kernel can take tensors of this device and dtype.
 bool cuda_dropout_takes(const at::Tensor& x);
 
