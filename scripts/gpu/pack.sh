@@ -38,7 +38,7 @@ strip -o "$stage/lib/libquench_library.so" "$build/libquench_library.so"
 
 # The distribution's libraries, but those that every machine has and LibTorch's own.
 LD_LIBRARY_PATH=$torch/lib ldd "$stage"/bin/* | awk '$2 == "=>" { print $1, $3 }' | sort -u |
-  grep -vE '^(libc|libm|libdl|librt|libpthread|libstdc\+\+|libgcc_s|libgomp)\.so|/libtorch-|/pack/lib/' >"$stage/libraries.txt" || true
+  grep -vE '^(libc|libm|libdl|librt|libpthread|libutil|libstdc\+\+|libgcc_s|libgomp)\.so|/libtorch-|/pack/bin/' >"$stage/libraries.txt" || true
 rm -f "$stage"/libraries/lib/*
 while read -r name path; do
   [ -e "$path" ] || die "$name, which the programs need, is not on this machine"
