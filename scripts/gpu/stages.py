@@ -89,8 +89,8 @@ def profile(check, result):
 # A BERT-base with random weights, as a run folder.
 BASE = {"model.hidden_size": 768, "model.num_hidden_layers": 12, "model.num_attention_heads": 12,
         "model.intermediate_size": 3072, "model.max_position_embeddings": 128, "data.max_seq_length": 128,
-        "data.validation_share": 0.5, "tokenizer.vocab_size": 1000, "train.steps": 1, "schedule.warmup_steps": 0,
-        "eval.max_batches": 1}
+        "data.validation_share": 0.5, "tokenizer.vocab_size": 1000, "tokenizer.training_lines": 20000,
+        "train.steps": 1, "train.batch_size": 2, "schedule.warmup_steps": 0, "eval.max_batches": 1}
 
 
 def loader(check, lines):
@@ -138,8 +138,7 @@ def evaluation(check, lines):
     settings = [part for key, value in BASE.items() for part in ("--set", f"{key}={value}")]
     status, output, _ = check.run("BERT-base", [
         check.program("quench"), "train", str(check.folder / "configs" / "demo" / "bert.yaml"), "--output", str(base),
-        "--set", f"device={check.device}", *settings, *text_settings(check), "--set", "train.batch_size=2"] +
-        (["--resume"] if base.exists() else []))
+        "--set", f"device={check.device}", *settings, *text_settings(check), *(["--resume"] if base.exists() else [])])
     if status != 0:
         lines.append(f"evaluation: no model: {output.strip()[-150:]}")
         return
