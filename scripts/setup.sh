@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the build needs: Debian or Ubuntu packages, LibTorch from its CPU wheel and sentencepiece's source into a
 # cache outside the tree ($QUENCH_CACHE, default ~/.cache/quench). Idempotent, non-interactive. With Torch_DIR set
-# (<libtorch>/share/cmake/Torch), that LibTorch is used and none is fetched.
+# (<libtorch>/share/cmake/Torch), that LibTorch is used and none is fetched. With --cuda, the CUDA LibTorch that
+# scripts/gpu/pack.sh builds against is fetched in place of the CPU one.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=third_party/versions.env
@@ -52,16 +53,42 @@ fetch() {
     die "$name: $fetched is not the file that third_party/versions.env names$hint"
 }
 
-if [ -z "${Torch_DIR:-}" ] && [ ! -e "$cache/libtorch-$LIBTORCH_VERSION/torch/lib/libtorch.so" ]; then
-  fetch "LibTorch $LIBTORCH_VERSION" "torch-$LIBTORCH_VERSION*.whl" "$LIBTORCH_SHA256" \
-    ": let pip find PyTorch's CPU wheel (PIP_INDEX_URL, PIP_FIND_LINKS), or set Torch_DIR to a LibTorch" \
-    --only-binary=:all: --python-version 3.11 "torch==$LIBTORCH_VERSION"
-  partial=$cache/libtorch-$LIBTORCH_VERSION.partial
-  rm -rf "$partial" "$cache/libtorch-$LIBTORCH_VERSION"
+# fetch_libtorch VERSION SHA256 HINT PIP-ARGUMENTS...
+fetch_libtorch() {
+  local version=$1 sum=$2 hint=$3
+  shift 3
+  [ ! -e "$cache/libtorch-$version/torch/lib/libtorch.so" ] || return 0
+  fetch "LibTorch $version" "torch-$version*.whl" "$sum" "$hint" --only-binary=:all: "$@"
+  local partial=$cache/libtorch-$version.partial
+  rm -rf "$partial" "$cache/libtorch-$version"
   mkdir -p "$partial"
   unzip -q "$fetched" 'torch/lib/*' 'torch/include/*' 'torch/share/*' -d "$partial"
-  mv "$partial" "$cache/libtorch-$LIBTORCH_VERSION"
+  mv "$partial" "$cache/libtorch-$version"
   rm -f "$fetched"
+}
+
+# fetch_cuda_library PACKAGE VERSION SHA256 FILE: FILE of the package, to where the CUDA LibTorch looks for it.
+fetch_cuda_library() {
+  local folder=nvidia/cu13/lib root=$cache/libtorch-$CUDA_LIBTORCH_VERSION
+  [ ! -e "$root/$folder/$4" ] || return 0
+  fetch "$1 $2" "${1//-/_}-$2-*.whl" "$3" "" --only-binary=:all: "$1==$2"
+  unzip -q -o "$fetched" "$folder/$4" -d "$root"
+  rm -f "$fetched"
+}
+
+mkdir -p "$cache"
+exec 9>"$cache/.lock"
+flock 9  # a second setup.sh waits and then finds everything there
+if [ "${1:-}" = --cuda ]; then
+  fetch_libtorch "$CUDA_LIBTORCH_VERSION" "$CUDA_LIBTORCH_SHA256" \
+    ": let pip find PyTorch's CUDA wheel, the one of PyPI (PIP_INDEX_URL, PIP_FIND_LINKS)" \
+    --python-version 3.12 "torch===$CUDA_LIBTORCH_VERSION"
+  fetch_cuda_library nvidia-cuda-runtime "$CUDA_RUNTIME_VERSION" "$CUDA_RUNTIME_SHA256" libcudart.so.13
+  fetch_cuda_library nvidia-cuda-cupti "$CUDA_CUPTI_VERSION" "$CUDA_CUPTI_SHA256" libcupti.so.13
+elif [ -z "${Torch_DIR:-}" ]; then
+  fetch_libtorch "$LIBTORCH_VERSION" "$LIBTORCH_SHA256" \
+    ": let pip find PyTorch's CPU wheel (PIP_INDEX_URL, PIP_FIND_LINKS), or set Torch_DIR to a LibTorch" \
+    --python-version 3.11 "torch==$LIBTORCH_VERSION"
 fi
 
 if [ ! -e "$cache/sentencepiece-$SENTENCEPIECE_VERSION/sentencepiece/src" ]; then
