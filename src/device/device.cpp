@@ -4,6 +4,8 @@
 #include <ATen/DeviceAccelerator.h>
 #include <dlfcn.h>
 
+#include <cstdlib>
+
 #include "base/error.h"
 
 namespace quench {
@@ -14,11 +16,21 @@ const std::string& cuda_failure() {
   static const std::string failure = [] {
     // Its static initializers register kernels and hooks. Not linked: a CUDA build of LibTorch then
     // runs on machines without CUDA's libraries.
+    setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);  // cuBLAS: the same sums again
     if (dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL)) return std::string();
     const std::string why = dlerror();
     return why.starts_with("libtorch_cuda.so:") ? "this LibTorch is built without CUDA" : why;
   }();
   return failure;
+}
+
+// What a run computes, it computes again; and fp32 means fp32.
+void use_repeatable_kernels() {
+  at::Context& context = at::globalContext();
+  context.setAllowTF32CuDNN(false);  // products are so by default
+  // Where LibTorch has no such kernel, it warns.
+  context.setDeterministicAlgorithms(true, /*warn_only=*/true);
+  context.setDeterministicFillUninitializedMemory(false);
 }
 
 }  // namespace
@@ -32,7 +44,7 @@ std::string why_not_cuda() {
 at::Device choose_device(const std::string& name) {
   if (name == "cpu") return at::kCPU;
   if (has_cuda()) {
-    at::globalContext().setAllowTF32CuDNN(false);  // fp32 means fp32; products are so by default
+    use_repeatable_kernels();
     return at::Device(at::kCUDA, 0);
   }
   if (name == "cuda") fail_usage("device: cuda was asked for, but ", why_not_cuda());
