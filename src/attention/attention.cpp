@@ -1,6 +1,7 @@
 #include "attention/attention.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <array>
 #include <cmath>
@@ -9,6 +10,17 @@
 #include "attention/fused.h"
 
 namespace quench {
+namespace {
+
+// Whether LibTorch's own fused attention is to compute the plain softmax: on a GPU, with a mask
+// that it knows. Its backward pass repeats its results only in half precision and without a mask.
+bool library_attention_takes(const at::Tensor& qkv, const AttentionMask& mask) {
+  const bool trains = at::GradMode::is_enabled() && qkv.requires_grad();
+  const bool flash = qkv.scalar_type() != at::kFloat && !mask.keys.defined();
+  return qkv.is_cuda() && !(mask.keys.defined() && mask.causal) && (flash || !trains);
+}
+
+}  // namespace
 
 void describe(config::Fields& fields, AttentionConfig& config) {
   fields.variant("softmax", config.softmax, normalizers(), "from scores to probabilities");
@@ -57,9 +69,7 @@ at::Tensor Attention::context(const at::Tensor& qkv, const AttentionMask& mask, 
   const bool inner = taps.wanted(scope_, "scores") || taps.wanted(scope_, "probs");
   const std::optional<Stretch> stretch = config_.softmax->stretch(shape_.max_seq_length);
   const double p = stream.training() ? shape_.dropout : 0;
-  // LibTorch's own fused attention knows the plain softmax only, and masks of its own in dropout.
-  const bool plain_mask = !mask.keys.defined() || !mask.causal;
-  if (!inner && stretch && stretch->identity() && !qkv.is_cpu() && plain_mask && p == 0) {
+  if (!inner && stretch && stretch->identity() && p == 0 && library_attention_takes(qkv, mask)) {
     const at::Tensor heads =
         qkv.unflatten(-1, {3, shape_.heads, -1}).permute({2, 0, 3, 1, 4});  // [3, B, H, T, d]
     const std::optional<at::Tensor> keys =

@@ -24,10 +24,15 @@ const std::string& cuda_failure() {
   return failure;
 }
 
+// When the program starts: LibTorch's CPU half settles whether there is CUDA the first time it is
+// asked, even if only to copy a tensor.
+[[maybe_unused]] const bool tried = (cuda_failure(), true);
+
 // What a run computes, it computes again; and fp32 means fp32.
 void use_repeatable_kernels() {
   at::Context& context = at::globalContext();
   context.setAllowTF32CuDNN(false);  // products are so by default
+  context.setSDPUseCuDNN(false);     // does not repeat its gradients
   // Where LibTorch has no such kernel, it warns.
   context.setDeterministicAlgorithms(true, /*warn_only=*/true);
   context.setDeterministicFillUninitializedMemory(false);

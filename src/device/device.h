@@ -1,5 +1,6 @@
-// The device that computes, and what is asked of it as a whole. LibTorch's CUDA half is loaded when
-// a device is first asked for: one program runs with and without a GPU, and says what is missing.
+// The device that computes, and what is asked of it as a whole. LibTorch's CUDA half is loaded
+// where it can be, when the program starts: one program runs with and without a GPU, and says what
+// is missing.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -133,11 +133,11 @@ TEST_P(GoldenForward, Float32StaysNearFloat64OnTheFusedPath) {
 }
 
 // Autocast: products round to 8 or 11 bits. The stored models are peaky on purpose, with scores of
-// up to 30, so that a rounding is magnified: on a CPU their gradients as a whole are off by up to
-// 0.46 in bf16 and 0.11 in fp16. A wrong gradient is off by 1.
+// up to 30, so that a rounding is magnified: their gradients as a whole are off by up to 0.46 on a
+// CPU and 0.63 on a GPU in bf16, by 0.11 in fp16. A wrong gradient is off by 1 or more.
 TEST_P(GoldenForward, HalfPrecisionStaysNearFloat64) {
   for (const auto& [precision, loss_bound, gradient_bound] :
-       {std::tuple{"bf16", 0.02, 0.6}, {"fp16", 0.002, 0.15}}) {
+       {std::tuple{"bf16", 0.02, 0.8}, {"fp16", 0.002, 0.15}}) {
     model_.model->parameters.to(testing::device(), at::kFloat);
     ForwardContext context{Taps(), DropoutStream()};
     at::Tensor loss;

@@ -41,10 +41,11 @@ inline Batch tiny_batch(int64_t number, int64_t size = 4) {
   return batch;
 }
 
+// Copies, on the CPU.
 inline std::map<std::string, at::Tensor> weights_of(const Pretrained& pretrained) {
   std::map<std::string, at::Tensor> weights;
   for (const auto& [name, value] : pretrained.model->parameters.named_values())
-    weights[name] = value.clone();
+    weights[name] = value.to(at::kCPU, value.scalar_type(), /*non_blocking=*/false, /*copy=*/true);
   return weights;
 }
 

@@ -33,7 +33,7 @@ class Training {
   std::map<std::string, at::Tensor> moments() const {
     std::map<std::string, at::Tensor> moments;
     for (const auto& [name, tensor] : const_cast<TrainingSession&>(session).optimizer().state())
-      moments[name] = tensor.clone();
+      moments[name] = tensor.cpu().clone();
     return moments;
   }
 

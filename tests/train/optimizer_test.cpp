@@ -67,8 +67,8 @@ class AdamWTest : public ::testing::Test {
   std::vector<at::Tensor> set_gradients(int64_t step) {
     std::vector<at::Tensor> gradients;
     for (Parameter& parameter : model_.parameters.all()) {
-      const at::Tensor n =
-          at::arange(parameter.value.numel(), at::kFloat).view(parameter.value.sizes());
+      const at::Tensor n = at::arange(parameter.value.numel(), parameter.value.detach().options())
+                               .view(parameter.value.sizes());
       gradients.push_back(at::sin(n * 1.7 + static_cast<double>(step)) * 0.3);
       parameter.value.mutable_grad() = gradients.back().clone();
     }
