@@ -4,27 +4,11 @@
 
 #include <array>
 #include <cmath>
-#include <limits>
 
-#include "attention/fused_cpu.h"
+#include "attention/blocked.h"
+#include "attention/fused.h"
 
 namespace quench {
-namespace {
-
-double lowest(at::ScalarType dtype) {
-  switch (dtype) {
-    case at::kDouble:
-      return std::numeric_limits<double>::lowest();
-    case at::kHalf:
-      return -65504;
-    case at::kBFloat16:
-      return -3.3895313892515355e38;
-    default:
-      return std::numeric_limits<float>::lowest();
-  }
-}
-
-}  // namespace
 
 void describe(config::Fields& fields, AttentionConfig& config) {
   fields.variant("softmax", config.softmax, normalizers(), "from scores to probabilities");
@@ -72,23 +56,26 @@ at::Tensor Attention::context(const at::Tensor& qkv, const AttentionMask& mask, 
                               DropoutStream& stream) const {
   const bool inner = taps.wanted(scope_, "scores") || taps.wanted(scope_, "probs");
   const std::optional<Stretch> stretch = config_.softmax->stretch(shape_.max_seq_length);
-  if (inner || !stretch) return composite(qkv, mask, taps, stream);
   const double p = stream.training() ? shape_.dropout : 0;
-  if (qkv.is_cpu() && qkv.scalar_type() == at::kFloat)
+  // LibTorch's own fused attention knows the plain softmax only, and masks of its own in dropout.
+  const bool plain_mask = !mask.keys.defined() || !mask.causal;
+  if (!inner && stretch && stretch->identity() && !qkv.is_cpu() && plain_mask && p == 0) {
+    const at::Tensor heads =
+        qkv.unflatten(-1, {3, shape_.heads, -1}).permute({2, 0, 3, 1, 4});  // [3, B, H, T, d]
+    const std::optional<at::Tensor> keys =
+        mask.keys.defined() ? std::optional(mask.keys.unsqueeze(1).unsqueeze(1)) : std::nullopt;
+    return at::scaled_dot_product_attention(heads[0], heads[1], heads[2], keys, 0, mask.causal)
+        .transpose(1, 2)
+        .flatten(-2);
+  }
+  if (!inner && stretch && fused_attention_takes(qkv))
     return fused_attention(qkv, mask.keys,
                            {shape_.heads, mask.causal, *stretch, p, p > 0 ? stream.next() : 0});
-  // LibTorch's own fused attention, which knows the plain softmax only.
-  const bool plain_mask = !mask.keys.defined() || !mask.causal;
-  if (!stretch->identity() || qkv.is_cpu() || !plain_mask)
-    return composite(qkv, mask, taps, stream);
-  if (p > 0) seed_device(qkv.device(), stream.next());
-  const at::Tensor heads =
-      qkv.unflatten(-1, {3, shape_.heads, -1}).permute({2, 0, 3, 1, 4});  // [3, B, H, T, d]
-  const std::optional<at::Tensor> keys =
-      mask.keys.defined() ? std::optional(mask.keys.unsqueeze(1).unsqueeze(1)) : std::nullopt;
-  return at::scaled_dot_product_attention(heads[0], heads[1], heads[2], keys, p, mask.causal)
-      .transpose(1, 2)
-      .flatten(-2);
+  const std::optional<int64_t> block_rows = attention_block_rows(qkv, shape_.heads);
+  if (inner || !block_rows) return composite(qkv, mask, taps, stream);
+  const uint64_t key = p > 0 ? stream.next() : 0;
+  return blocked_attention(
+      qkv, mask, {config_.softmax, shape_.heads, shape_.max_seq_length, p, key}, *block_rows);
 }
 
 at::Tensor Attention::composite(const at::Tensor& qkv, const AttentionMask& mask, const Taps& taps,
@@ -101,19 +88,6 @@ at::Tensor Attention::composite(const at::Tensor& qkv, const AttentionMask& mask
   const at::Tensor probs =
       taps(scope_, "probs", (*config_.softmax)(mask_scores(scores, mask), shape_.max_seq_length));
   return at::matmul(dropout(probs, shape_.dropout, stream), heads[2]).transpose(1, 2).flatten(-2);
-}
-
-at::Tensor mask_scores(const at::Tensor& scores, const AttentionMask& mask) {
-  if (!mask.keys.defined() && !mask.causal) return scores;
-  const double low = lowest(scores.scalar_type());
-  at::Tensor additive;
-  if (mask.keys.defined())
-    additive = mask.keys.logical_not().unsqueeze(1).unsqueeze(1).to(scores.scalar_type()) * low;
-  if (!mask.causal) return scores + additive;
-  const int64_t length = scores.size(-1);
-  const at::Tensor future = at::full({length, length}, low, scores.options()).triu(1);
-  additive = additive.defined() ? additive + future : future;  // -inf where both apply
-  return at::maximum(scores + additive, at::full({}, low, scores.options()));
 }
 
 }  // namespace quench

@@ -1,7 +1,7 @@
 // Attention = mask x normalizer x gate. scores -> mask -> normalizer -> dropout -> context -> gate
 // -> output layer. The normalizer and the gate are independent; any pair works in every model. The
-// composite path defines the result; with nothing listening inside and a normalizer that stretches
-// a softmax, a fused kernel computes the same.
+// composite path defines the result. With nothing listening inside, a fused kernel computes the
+// same where there is one for the normalizer, or the composite path a block of queries at a time.
 #pragma once
 
 #include <memory>
@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "attention/gate.h"
+#include "attention/mask.h"
 #include "attention/normalizer.h"
 #include "nn/dropout.h"
 #include "nn/layers.h"
@@ -21,12 +22,6 @@ struct AttentionConfig {
   std::shared_ptr<Gate> gate = gates().entries.front().make();
 };
 void describe(config::Fields& fields, AttentionConfig& config);
-
-// Which keys a query may attend to.
-struct AttentionMask {
-  at::Tensor keys;  // bool [B, T], true = attend; undefined = all
-  bool causal = false;
-};
 
 struct AttentionShape {
   int64_t hidden_size = 0;
@@ -66,10 +61,5 @@ class Attention {
   Linear qkv_, output_;
   GateLogits gate_logits_;
 };
-
-// scores [B, H, T, T] with the lowest finite value where a key may not be seen, by the reference's
-// arithmetic (SPEC 1.4): a query whose every key is masked attends to all T alike, and what
-// gradient its scores get is the reference's too.
-at::Tensor mask_scores(const at::Tensor& scores, const AttentionMask& mask);
 
 }  // namespace quench

@@ -2,7 +2,6 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
-#include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
 #include <bit>
@@ -246,50 +245,28 @@ Problem make_problem(const at::Tensor& qkv, const at::Tensor& key_mask,
           transform,   o.dropout_key};
 }
 
-struct FusedAttention : torch::autograd::Function<FusedAttention> {
-  static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& qkv,
-                            const std::optional<at::Tensor>& key_mask,
-                            const FusedAttentionOptions& options) {
-    const at::Tensor source = qkv.contiguous();
-    const at::Tensor mask = key_mask ? key_mask->contiguous() : at::Tensor();
-    ctx->save_for_backward({source, mask});
-    ctx->saved_data["heads"] = options.heads;
-    ctx->saved_data["causal"] = options.causal;
-    ctx->saved_data["gamma"] = options.stretch.gamma;
-    ctx->saved_data["zeta"] = options.stretch.zeta;
-    ctx->saved_data["dropout"] = options.dropout;
-    ctx->saved_data["key"] = static_cast<int64_t>(options.dropout_key);
-    at::Tensor context =
-        at::empty({source.size(0), source.size(1), source.size(2) / 3}, source.options());
-    make_problem(source, mask, options)
-        .forward(source.const_data_ptr<float>(), context.mutable_data_ptr<float>());
-    return context;
-  }
-
-  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
-                                                 torch::autograd::variable_list grads) {
-    const torch::autograd::variable_list saved = ctx->get_saved_variables();
-    const FusedAttentionOptions options{
-        ctx->saved_data["heads"].toInt(),
-        ctx->saved_data["causal"].toBool(),
-        {ctx->saved_data["gamma"].toDouble(), ctx->saved_data["zeta"].toDouble()},
-        ctx->saved_data["dropout"].toDouble(),
-        static_cast<uint64_t>(ctx->saved_data["key"].toInt())};
-    const at::Tensor grad_context = grads[0].contiguous();
-    at::Tensor grad_qkv = at::empty_like(saved[0]);
-    make_problem(saved[0], saved[1], options)
-        .backward(saved[0].const_data_ptr<float>(), grad_context.const_data_ptr<float>(),
-                  grad_qkv.mutable_data_ptr<float>());
-    return {grad_qkv, at::Tensor(), at::Tensor()};
-  }
-};
-
 }  // namespace
 
-at::Tensor fused_attention(const at::Tensor& qkv, const at::Tensor& key_mask,
-                           const FusedAttentionOptions& options) {
-  return FusedAttention::apply(qkv, key_mask.defined() ? std::optional(key_mask) : std::nullopt,
-                               options);
+bool fused_cpu_takes(const at::Tensor& qkv) {
+  return qkv.is_cpu() && qkv.scalar_type() == at::kFloat;
+}
+
+at::Tensor fused_cpu_forward(const at::Tensor& qkv, const at::Tensor& key_mask,
+                             const FusedAttentionOptions& options) {
+  at::Tensor context = at::empty({qkv.size(0), qkv.size(1), qkv.size(2) / 3}, qkv.options());
+  make_problem(qkv, key_mask, options)
+      .forward(qkv.const_data_ptr<float>(), context.mutable_data_ptr<float>());
+  return context;
+}
+
+at::Tensor fused_cpu_backward(const at::Tensor& qkv, const at::Tensor& key_mask,
+                              const FusedAttentionOptions& options,
+                              const at::Tensor& grad_context) {
+  at::Tensor grad_qkv = at::empty_like(qkv);
+  make_problem(qkv, key_mask, options)
+      .backward(qkv.const_data_ptr<float>(), grad_context.const_data_ptr<float>(),
+                grad_qkv.mutable_data_ptr<float>());
+  return grad_qkv;
 }
 
 }  // namespace quench

@@ -9,6 +9,7 @@
 
 #include "base/environment.h"
 #include "cli/commands.h"
+#include "device/cuda_kernel.h"
 #include "device/device.h"
 #include "nn/linear_map.h"
 
@@ -31,9 +32,14 @@ void add_doctor(CLI::App& app) {
         {"mkldnn", at::globalContext().hasMKLDNN()},
         {"cuda", cuda ? Json(true) : Json(why_not_cuda())},
         {"device", cuda ? "cuda" : "cpu"},
-        {"attention", cuda ? "softmax: LibTorch's fused kernel; clipped softmax: composite"
-                           : "float32: quench's fused kernel for softmax and clipped softmax; "
-                             "otherwise composite"},
+        {"attention",
+         cuda ? "softmax without dropout: LibTorch's fused kernel; otherwise a block of "
+                "queries at a time"
+              : "float32: quench's fused kernel for softmax and clipped softmax; "
+                "otherwise a block of queries at a time"},
+        {"dropout", can_compile_kernels() ? "a kernel compiled at run time (NVRTC)"
+                    : cuda                ? "tensor operations: LibTorch brings no NVRTC"
+                                          : "float32: quench's loop; otherwise tensor operations"},
         {"linear", !cuda && linear_map_uses_onednn()
                        ? "training in float32: oneDNN; otherwise LibTorch's BLAS"
                        : "LibTorch's BLAS"},

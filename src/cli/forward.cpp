@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "cli/commands.h"
+#include "device/device.h"
 #include "io/safetensors.h"
 
 namespace quench {
@@ -60,7 +61,7 @@ Batch read_batch(const std::string& path, at::ScalarType dtype) {
 void add_forward(CLI::App& app) {
   struct Options {
     ModelOptions model;
-    std::string inputs, output, dtype = "float32";
+    std::string inputs, output, dtype = "float32", device = "cpu";
     bool gradients = false;
   };
   const auto options = std::make_shared<Options>();
@@ -77,7 +78,10 @@ void add_forward(CLI::App& app) {
   command->add_flag("--gradients", options->gradients, "also grad.<parameter> of the loss");
   command->add_option("--dtype", options->dtype, "arithmetic")
       ->check(CLI::IsMember({"float32", "float64"}));
+  command->add_option("--device", options->device, "where it is computed")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
   command->callback([options] {
+    const at::Device device = choose_device(options->device);
     const at::ScalarType dtype = options->dtype == "float64" ? at::kDouble : at::kFloat;
     const Batch batch = read_batch(options->inputs, dtype);
     check(!options->gradients || batch.labels.defined(), options->inputs,
@@ -88,10 +92,10 @@ void add_forward(CLI::App& app) {
     check(batch.pixel_values.defined() == images, options->inputs, ": expected ",
           images ? "pixel_values" : "input_ids", " for a model of the type ",
           pretrained.config->type());
-    pretrained.model->parameters.to(at::kCPU, dtype);
+    pretrained.model->parameters.to(device, dtype);
     Capture capture(pretrained.model->hidden_state_taps());
     ForwardContext context{Taps({&capture}), DropoutStream()};
-    const ModelOutput output = pretrained.model->forward(batch, context, Want::kLogits);
+    const ModelOutput output = pretrained.model->forward(batch.to(device), context, Want::kLogits);
     std::vector<std::pair<std::string, at::Tensor>> result{{"logits", output.logits.detach()}};
     if (output.loss.defined()) result.emplace_back("loss", output.loss.detach());
     capture.write(result);

@@ -1,7 +1,6 @@
-// Dropout whose mask is a function of (seed, step, site, element): nothing to save for resuming,
-// nothing that the number of threads can change. On CPUs the mask comes from a counter-based hash,
-// vectorised and recomputed in the backward pass; on other devices from the device's own generator,
-// seeded with the same key before each draw.
+// Dropout whose mask is a function of (seed, step, site, element), on every device the same:
+// nothing to save for resuming, nothing that the number of threads or a kernel's geometry can
+// change. The mask comes from a counter-based hash and is formed again in the backward pass.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -40,18 +39,26 @@ inline __attribute__((always_inline)) uint32_t dropout_hash(uint64_t key, uint32
 // Elements are hashed in blocks of 2^32; block b of a tensor has this key.
 uint64_t dropout_block_key(uint64_t key, uint64_t block);
 
-// Seeds the generator of a device that is not the CPU, for LibTorch's own dropout there.
-void seed_device(at::Device device, uint64_t key);
-
 // x with each element dropped with probability p, the others scaled by 1 / (1 - p).
 at::Tensor dropout(const at::Tensor& x, double p, DropoutStream& stream);
 
-// residual + dropout(x, p), fused on float32 CPU tensors.
+// residual + dropout(x, p), in one pass where the device has a loop or a kernel for it.
 at::Tensor dropout_add(const at::Tensor& x, const at::Tensor& residual, double p,
                        DropoutStream& stream);
 
-// The mask of a CPU tensor: 0 or 1 / (1 - p), shape and dtype of `like`.
-at::Tensor dropout_mask(const at::Tensor& like, double p, uint64_t key);
+// Where some rows lie in a tensor [..., rows, columns]: x [..., R, C] holds its rows
+// [first_row, first_row + R) and its first C columns.
+struct RowBlock {
+  int64_t first_row = 0, rows = 0, columns = 0;
+};
+
+// Dropout of a part of a tensor: each element has the mask that it has in the whole.
+at::Tensor dropout_rows(const at::Tensor& x, double p, uint64_t key, const RowBlock& place);
+
+// The same masks by elementary tensor operations: the definition, and the path of dtypes and
+// devices without a loop or a kernel.
+at::Tensor dropout_rows_composed(const at::Tensor& x, double p, uint64_t key,
+                                 const RowBlock& place);
 
 // Stochastic depth: x [B, ...] with whole samples dropped with probability p, the others scaled by
 // 1 / (1 - p).

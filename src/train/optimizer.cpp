@@ -38,7 +38,8 @@ at::Tensor AdamW::gradient_norm(const at::Tensor& loss_scale) const {
   return loss_scale.defined() ? norm / loss_scale : norm;
 }
 
-void AdamW::step(double learning_rate, const at::Tensor& factor, const at::Tensor& skip) {
+void AdamW::step(const at::Tensor& learning_rate, const at::Tensor& factor,
+                 const at::Tensor& skip) {
   at::NoGradGuard no_grad;
   const bool scale = factor.defined() && !(factor.is_cpu() && factor.item<double>() == 1);
   step_ += skip.defined() ? 1 - skip : at::ones_like(step_);

@@ -21,8 +21,12 @@ class AdamW {
   at::Tensor gradient_norm(const at::Tensor& loss_scale) const;
 
   // Multiplies the gradients by `factor` (0-dim) and updates the weights; `skip` (0-dim, 1 = leave
-  // everything as it is) may be undefined.
-  void step(double learning_rate, const at::Tensor& factor, const at::Tensor& skip);
+  // everything as it is) may be undefined. `learning_rate` is 0-dim, on the CPU (float64) or beside
+  // the weights (float32).
+  void step(const at::Tensor& learning_rate, const at::Tensor& factor, const at::Tensor& skip);
+
+  // Steps taken, skipped ones not counted: float32, 0-dim, beside the weights.
+  const at::Tensor& steps_taken() const { return step_; }
 
   void zero_gradients();
 
@@ -42,7 +46,7 @@ class AdamW {
 
   OptimizerConfig config_;
   std::vector<Group> groups_;
-  at::Tensor step_;  // float32, 0-dim: steps taken, skipped ones not counted
+  at::Tensor step_;  // steps_taken()
 };
 
 }  // namespace quench

@@ -3,7 +3,9 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "base/error.h"
 #include "eval/precision.h"
@@ -15,6 +17,11 @@ namespace {
 // A smaller one would make gradients smaller than they are: what overflows at this one is no matter
 // of scaling. It also bounds the steps skipped in a row: 17 from the scale at the start.
 constexpr double kLeastLossScale = 1;
+
+double rate_of(const RunConfig& config, int64_t step) {
+  return config.optimizer.learning_rate *
+         schedule_factor(config.schedule, config.train.steps, step);
+}
 
 }  // namespace
 
@@ -31,6 +38,10 @@ TrainingSession::TrainingSession(const RunConfig& config, Pretrained& pretrained
   if (config.precision == "fp16") {
     loss_scale_ = at::full({1}, TrainingState().loss_scale, options.dtype(at::kFloat));
     loss_scale_growth_ = at::zeros({1}, options.dtype(at::kInt));
+    std::vector<float> rates;
+    for (int64_t step = 0; step < std::max<int64_t>(config.train.steps, 1); ++step)
+      rates.push_back(static_cast<float>(rate_of(config, step)));
+    rates_ = at::tensor(rates).to(device);
   }
 }
 
@@ -62,8 +73,7 @@ StepResult TrainingSession::step(const std::function<Batch()>& next) {
   if (passes > 1) result.loss = result.loss / passes;
   const at::Tensor scale = loss_scale_.defined() ? loss_scale_.squeeze() : at::Tensor();
   result.gradient_norm = optimizer_.gradient_norm(scale);
-  result.learning_rate = config_.optimizer.learning_rate *
-                         schedule_factor(config_.schedule, config_.train.steps, steps_done_);
+  result.learning_rate = learning_rate();
 
   const double limit = config_.train.max_grad_norm.value_or(1);
   at::Tensor factor =
@@ -76,6 +86,13 @@ StepResult TrainingSession::step(const std::function<Batch()>& next) {
   if (scale.defined()) update_loss_scale(skip);
   ++steps_done_;
   return result;
+}
+
+at::Tensor TrainingSession::learning_rate() const {
+  if (!rates_.defined())
+    return at::scalar_tensor(rate_of(config_, steps_done_), at::dtype(at::kDouble));
+  const at::Tensor position = optimizer_.steps_taken().to(at::kLong);
+  return rates_.index_select(0, position.clamp_max(rates_.size(0) - 1).unsqueeze(0)).squeeze(0);
 }
 
 at::Tensor TrainingSession::find_overflow(const StepResult& result) {

@@ -21,7 +21,7 @@ namespace quench {
 struct StepResult {
   at::Tensor loss;           // mean over the forward passes
   at::Tensor gradient_norm;  // before clipping
-  double learning_rate = 0;
+  at::Tensor learning_rate;
 };
 
 // One model, its optimizer and the arithmetic of a step, without files or logs.
@@ -67,6 +67,9 @@ class TrainingSession {
   at::Tensor find_overflow(const StepResult& result);
   std::string advice() const;  // on a non-finite step
   void update_loss_scale(const at::Tensor& overflow);
+  // Of the coming step. Steps that fp16 skipped do not advance the schedule (SPEC 4.1), and how
+  // many these are only the device knows.
+  at::Tensor learning_rate() const;
 
   const RunConfig& config_;
   Pretrained& pretrained_;
@@ -76,7 +79,8 @@ class TrainingSession {
   ActivationPenalty penalty_;
   int64_t steps_done_ = 0;
   at::Tensor loss_scale_, loss_scale_growth_;  // fp16 only: float32 and int32 [1]
-  at::Tensor bad_steps_;                       // on the device: non-finite steps, to be checked
+  at::Tensor rates_;      // fp16 only: the schedule, float32 [steps], on the device
+  at::Tensor bad_steps_;  // on the device: non-finite steps, to be checked
 };
 
 }  // namespace quench

@@ -136,7 +136,7 @@ void Run::log(MetricsLog& metrics, const StepResult& result) {
                                              config_.train.gradient_accumulation_steps);
   Json line = {{"loss", loss_sum_.item<double>() / static_cast<double>(loss_count_)},
                {"gradient_norm", result.gradient_norm.item<double>()},
-               {"learning_rate", result.learning_rate},
+               {"learning_rate", result.learning_rate.item<double>()},
                {"samples_per_second", samples / seconds}};
   if (training_.max_seq_length > 0)
     line["tokens_per_second"] = samples * static_cast<double>(training_.max_seq_length) / seconds;

@@ -1,5 +1,5 @@
-// The fused CPU kernel against the composite path, which defines it: values and gradients, every
-// mask, with dropout.
+// The fused kernels of the device against the composite path, which defines it: values and
+// gradients, every mask, with dropout.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
@@ -42,7 +42,7 @@ TEST_P(Fused, EqualsTheCompositePath) {
                             {"q", "k", "v", "o", "alpha", init, init, init, init},
                             "layers.0.attention.");
   parameters.initialize(1);
-  parameters.to(at::kCPU, at::kFloat);
+  parameters.to(testing::device(), at::kFloat);
   AttentionMask mask{at::Tensor(), s.causal};
   if (s.padded) {
     mask.keys = at::ones({batch, s.length}, at::kBool);
@@ -51,8 +51,12 @@ TEST_P(Fused, EqualsTheCompositePath) {
         .slice(0, 0, s.length / 3)
         .fill_(false);  // left padding: queries without any visible key
   }
-  at::Tensor x = at::randn({batch, s.length, width}, at::detail::createCPUGenerator(2));
-  const at::Tensor weight = at::randn({batch, s.length, width}, at::detail::createCPUGenerator(3));
+  const auto random = [&](uint64_t seed) {
+    const auto generator = at::detail::createCPUGenerator(seed);
+    return at::randn({batch, s.length, width}, generator).to(testing::device());
+  };
+  const at::Tensor x = random(2), weight = random(3);
+  if (s.padded) mask.keys = mask.keys.to(testing::device());
 
   const auto run = [&](bool composite, std::vector<at::Tensor>& gradients) {
     ScoresListener listener;

@@ -6,6 +6,8 @@
 
 #include <cmath>
 
+#include "tests/support/golden.h"
+
 namespace quench {
 namespace {
 
@@ -19,6 +21,12 @@ uint64_t first_key(uint64_t step = kStep) { return stream(step).next(); }
 at::Tensor dropped(const at::Tensor& x, double p, uint64_t step = kStep) {
   DropoutStream s = stream(step);
   return dropout(x, p, s);
+}
+
+// 0 or 1 / (1 - p), by the definition.
+at::Tensor mask_of(const at::Tensor& x, double p) {
+  return dropout_rows_composed(at::ones_like(x.detach()), p, first_key(),
+                               {0, x.size(-2), x.size(-1)});
 }
 
 double zeros_share(const at::Tensor& x) { return (x == 0).to(at::kDouble).mean().item<double>(); }
@@ -78,7 +86,7 @@ TEST(Dropout, BackwardUsesTheMaskOfTheForwardPass) {
   const at::Tensor upstream = at::randn({5, 7, 33});
   const at::Tensor y = dropped(x, 0.4);
   y.backward(upstream);
-  const at::Tensor mask = dropout_mask(x.detach(), 0.4, first_key());
+  const at::Tensor mask = mask_of(x, 0.4);
   EXPECT_TRUE(at::equal(y.detach(), x.detach() * mask));
   EXPECT_TRUE(at::equal(x.grad(), upstream * mask));
 }
@@ -90,7 +98,7 @@ TEST(DropoutAdd, IsResidualPlusMaskedInput) {
   DropoutStream s = stream();
   const at::Tensor y = dropout_add(x, residual, 0.4, s);
   y.backward(upstream);
-  const at::Tensor mask = dropout_mask(x.detach(), 0.4, first_key());
+  const at::Tensor mask = mask_of(x, 0.4);
   EXPECT_TRUE(at::allclose(y.detach(), residual.detach() + mask * x.detach(), 0, 1e-6));
   EXPECT_TRUE(at::equal(x.grad(), upstream * mask));
   EXPECT_TRUE(at::equal(residual.grad(), upstream));
@@ -114,7 +122,7 @@ TEST(DropoutAdd, HasTheSameMaskInFloat64) {
     EXPECT_EQ(z.scalar_type(), at::kDouble);
     EXPECT_TRUE(at::allclose(y.to(at::kDouble), z.detach(), 0, 1e-5));
     z.sum().backward();
-    const at::Tensor mask = dropout_mask(wide_x.detach(), 0.2, first_key());
+    const at::Tensor mask = mask_of(wide_x, 0.2);
     EXPECT_TRUE(at::equal(wide_x.grad(), mask));
     EXPECT_EQ(narrow.next(), wide.next()) << "both paths use one site";
   }
@@ -129,6 +137,47 @@ TEST(Dropout, IsTheIdentityInEvaluationAndAtRateZero) {
   EXPECT_TRUE(at::equal(dropout(x, 0, training), x));
   EXPECT_TRUE(at::equal(dropout_add(x, residual, 0, training), residual + x));
   EXPECT_TRUE(at::equal(drop_path(x, 0, training), x));
+}
+
+// The loop of the CPU, or the kernel of a GPU, against tensor operations on the CPU.
+TEST(Dropout, EqualsItsDefinitionOnTheDevice) {
+  struct Shape {
+    std::vector<int64_t> sizes;
+    RowBlock place;
+  };
+  const int64_t huge = int64_t{1} << 21;
+  for (const Shape& s : {Shape{{2, 3, 8, 64}, {0, 8, 64}}, Shape{{5, 33}, {0, 5, 33}},
+                         Shape{{2, 3, 4, 10}, {3, 12, 16}},             // rows 3 to 6 of 12
+                         Shape{{2, 6, 8}, {huge - 3, 2 * huge, 2048}},  // around element 2^32
+                         Shape{{3, 2, 7}, {0, 2 * huge, 4096}}})        // a block of its own each
+    for (const at::ScalarType dtype : {at::kFloat, at::kHalf, at::kBFloat16}) {
+      const at::Tensor x = at::randn(s.sizes).to(dtype);
+      const at::Tensor expected = dropout_rows_composed(x, 0.3, first_key(), s.place);
+      const at::Tensor y =
+          dropout_rows(x.to(testing::device()), 0.3, first_key(), s.place).to(at::kCPU);
+      EXPECT_TRUE(at::equal(y, expected)) << x.sizes() << " " << dtype;
+      EXPECT_EQ(y.scalar_type(), dtype);
+    }
+}
+
+TEST(Dropout, HasTheMaskOfTheWholeInEachOfItsRows) {
+  const at::Tensor x = at::randn({2, 3, 10, 12}).to(testing::device());
+  DropoutStream s = stream();
+  const at::Tensor whole = dropout(x, 0.4, s);
+  const at::Tensor part =
+      dropout_rows(x.narrow(2, 4, 5).narrow(3, 0, 7), 0.4, first_key(), {4, x.size(2), x.size(3)});
+  EXPECT_TRUE(at::equal(part, whole.narrow(2, 4, 5).narrow(3, 0, 7)));
+}
+
+TEST(DropoutAdd, SumsInTheWiderOfTwoDtypes) {
+  const at::Tensor x = at::randn({4, 6, 32}).to(testing::device(), at::kBFloat16).requires_grad_();
+  const at::Tensor residual = at::randn({4, 6, 32}).to(testing::device());
+  DropoutStream a = stream(), b = stream();
+  const at::Tensor y = dropout_add(x, residual, 0.4, a);
+  EXPECT_EQ(y.scalar_type(), at::kFloat);
+  EXPECT_TRUE(at::equal(y.detach(), residual + dropout(x.detach(), 0.4, b).to(at::kFloat)));
+  y.sum().backward();
+  EXPECT_EQ(x.grad().scalar_type(), at::kBFloat16);
 }
 
 TEST(Dropout, KeysTheBlocksOfLargeTensorsApart) {

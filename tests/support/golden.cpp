@@ -39,6 +39,8 @@ at::Device device() {
   return choose_device(name ? name : "cpu");
 }
 
+double device_factor() { return device().is_cpu() ? 1 : 4; }
+
 Json read_json(const fs::path& path) { return parse_json(read_file(path)); }
 
 Json attention_section(const Json& flags) {

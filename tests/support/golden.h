@@ -24,6 +24,10 @@ std::vector<std::string> golden_cases(const std::string& folder);
 // Where the tests compute: $QUENCH_TEST_DEVICE, by default the CPU.
 at::Device device();
 
+// Of float32 tolerances: 1 on the CPU; another device sums in an order of its own, in kernels of
+// its own.
+double device_factor();
+
 Json read_json(const std::filesystem::path& path);
 
 // The `attention` section that says the same as the reference's flags.

@@ -4,6 +4,7 @@
 #include "io/safetensors.h"
 #include "tests/io/temporary_folder.h"
 #include "tests/models/tiny_bert.h"
+#include "tests/support/golden.h"
 #include "train/session.h"
 
 namespace quench {
@@ -15,7 +16,7 @@ namespace fs = std::filesystem;
 class Training {
  public:
   explicit Training(const RunConfig& config, Pretrained start = tiny_bert())
-      : pretrained(std::move(start)), session(config, pretrained, at::kCPU) {}
+      : pretrained(std::move(start)), session(config, pretrained, testing::device()) {}
 
   void steps(int count) {
     for (int i = 0; i < count; ++i) session.step([&] { return tiny_batch(session.steps_done()); });

@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "tests/io/temporary_folder.h"
+#include "tests/support/golden.h"
 
 namespace quench {
 namespace {
@@ -20,7 +21,7 @@ class Weights : public Model {
     parameters.add("q.bias", {6}, Init::normal(1));
     parameters.add("norm.weight", {4}, Init::normal(1));
     parameters.initialize(1);
-    parameters.to(at::kCPU, at::kFloat);
+    parameters.to(testing::device(), at::kFloat);
   }
   ModelOutput forward(const Batch&, ForwardContext&, Want) const override { return {}; }
   std::vector<std::string> hidden_state_taps() const override { return {}; }
@@ -50,7 +51,9 @@ struct Reference {
   }
 };
 
-class AdamWTest : public testing::Test {
+at::Tensor rate_of(double rate) { return at::scalar_tensor(rate, at::dtype(at::kDouble)); }
+
+class AdamWTest : public ::testing::Test {
  protected:
   AdamWTest() {
     config_.betas = {0.8, 0.95};
@@ -97,7 +100,7 @@ TEST_F(AdamWTest, FollowsTheFormula) {
   for (int64_t step = 0; step < 10; ++step) {
     const std::vector<at::Tensor> gradients = set_gradients(step);
     const double rate = 0.01 * static_cast<double>(step + 1);
-    optimizer.step(rate, {}, {});
+    optimizer.step(rate_of(rate), {}, {});
     for (size_t i = 0; i < gradients.size(); ++i) references_[i].step(gradients[i], rate, config_);
     expect_reference();
   }
@@ -107,7 +110,7 @@ TEST_F(AdamWTest, ScalesTheGradientsByTheFactor) {
   AdamW optimizer(model_, config_);
   for (int64_t step = 0; step < 3; ++step) {
     const std::vector<at::Tensor> gradients = set_gradients(step);
-    optimizer.step(0.01, at::scalar_tensor(0.25), {});
+    optimizer.step(rate_of(0.01), at::scalar_tensor(0.25, at::device(testing::device())), {});
     for (size_t i = 0; i < gradients.size(); ++i)
       references_[i].step(gradients[i] * 0.25, 0.01, config_);
   }
@@ -116,16 +119,16 @@ TEST_F(AdamWTest, ScalesTheGradientsByTheFactor) {
 
 TEST_F(AdamWTest, ASkippedStepNeverHappened) {
   AdamW optimizer(model_, config_);
-  const at::Tensor keep = at::zeros({}), skip = at::ones({});
+  const at::Tensor keep = at::zeros({}, at::device(testing::device())), skip = at::ones_like(keep);
   for (int64_t step = 0; step < 4; ++step) {
     const std::vector<at::Tensor> gradients = set_gradients(step);
     if (step == 2) {
       const std::vector<at::Tensor> before = values();
       model_.parameters.all().front().value.mutable_grad().fill_(INFINITY);
-      optimizer.step(0.01, {}, skip);
+      optimizer.step(rate_of(0.01), {}, skip);
       for (size_t i = 0; i < before.size(); ++i) EXPECT_TRUE(at::equal(before[i], values()[i]));
     } else {
-      optimizer.step(0.01, {}, keep);
+      optimizer.step(rate_of(0.01), {}, keep);
       for (size_t i = 0; i < gradients.size(); ++i)
         references_[i].step(gradients[i], 0.01, config_);
     }
@@ -138,7 +141,7 @@ TEST_F(AdamWTest, LeavesAloneWhatHasNoGradient) {
   const std::vector<at::Tensor> before = values();
   set_gradients(0);
   model_.parameters.all()[0].value.mutable_grad() = at::Tensor();
-  optimizer.step(0.01, {}, {});
+  optimizer.step(rate_of(0.01), {}, {});
   EXPECT_TRUE(at::equal(values()[0], before[0]));
   EXPECT_FALSE(at::equal(values()[1], before[1]));
 }
@@ -158,8 +161,9 @@ TEST_F(AdamWTest, MeasuresTheNormOfAllGradients) {
   for (const at::Tensor& gradient : set_gradients(0))
     squares += gradient.to(at::kDouble).pow(2).sum().item<double>();
   EXPECT_NEAR(optimizer.gradient_norm({}).item<double>(), std::sqrt(squares), 1e-5);
-  EXPECT_NEAR(optimizer.gradient_norm(at::scalar_tensor(8.)).item<double>(), std::sqrt(squares) / 8,
-              1e-6);
+  EXPECT_NEAR(
+      optimizer.gradient_norm(at::scalar_tensor(8., at::device(testing::device()))).item<double>(),
+      std::sqrt(squares) / 8, 1e-6);
   optimizer.zero_gradients();
   for (const Parameter& parameter : model_.parameters.all())
     EXPECT_FALSE(parameter.value.grad().defined());
@@ -168,7 +172,7 @@ TEST_F(AdamWTest, MeasuresTheNormOfAllGradients) {
 TEST_F(AdamWTest, ContinuesFromItsSavedState) {
   AdamW whole(model_, config_);
   set_gradients(0);
-  whole.step(0.01, {}, {});
+  whole.step(rate_of(0.01), {}, {});
   std::map<std::string, at::Tensor> state;
   for (const auto& [name, tensor] : whole.state()) state[name] = tensor.clone();
   EXPECT_EQ(state.at("step").item<double>(), 1);
@@ -179,14 +183,14 @@ TEST_F(AdamWTest, ContinuesFromItsSavedState) {
   AdamW resumed(model_, config_);
   for (auto& [name, tensor] : resumed.state()) tensor.copy_(state.at(name));
   set_gradients(1);
-  resumed.step(0.01, {}, {});
+  resumed.step(rate_of(0.01), {}, {});
   const std::vector<at::Tensor> result = values();
   for (size_t i = 0; i < start.size(); ++i) {
     const at::NoGradGuard no_grad;
     model_.parameters.all()[i].value.copy_(start[i]);
   }
   set_gradients(1);
-  whole.step(0.01, {}, {});
+  whole.step(rate_of(0.01), {}, {});
   for (size_t i = 0; i < start.size(); ++i) EXPECT_TRUE(at::equal(values()[i], result[i]));
 }
 

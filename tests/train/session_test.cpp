@@ -6,6 +6,7 @@
 
 #include "tests/io/temporary_folder.h"
 #include "tests/models/tiny_bert.h"
+#include "tests/support/golden.h"
 #include "train/session.h"
 
 namespace quench {
@@ -35,7 +36,7 @@ TEST(TrainingSession, AccumulatesTheMeanOfItsPasses) {
   RunConfig one = config(), two = config();
   two.train.gradient_accumulation_steps = 2;
   Pretrained a = without_dropout(), b = without_dropout();
-  TrainingSession whole(one, a, at::kCPU), parts(two, b, at::kCPU);
+  TrainingSession whole(one, a, testing::device()), parts(two, b, testing::device());
   const StepResult expected = whole.step([&] { return all; });
   int64_t next = 0;
   const StepResult result = parts.step([&] { return half(next++); });
@@ -51,7 +52,7 @@ TEST(TrainingSession, AveragesTheWeights) {
   Pretrained model = without_dropout();
   std::map<std::string, at::Tensor> expected;
   for (const auto& [name, value] : weights_of(model)) expected[name] = value.to(at::kDouble);
-  TrainingSession session(averaged, model, at::kCPU);
+  TrainingSession session(averaged, model, testing::device());
   for (int i = 0; i < 3; ++i) {
     session.step([&] { return tiny_batch(i); });
     for (const auto& [name, value] : weights_of(model))
@@ -75,7 +76,7 @@ TEST(TrainingSession, PenalizesFfnOutputs) {
     penalized.train.activation_penalty = penalty;
     penalized.train.max_grad_norm = 0;
     Pretrained model = without_dropout();
-    TrainingSession session(penalized, model, at::kCPU);
+    TrainingSession session(penalized, model, testing::device());
     *result = session.step([] { return tiny_batch(0); });
     std::map<std::string, at::Tensor> gradients;  // the first moment of one step is (1 - beta) g
     for (const auto& [name, tensor] : session.optimizer().state())
@@ -88,10 +89,10 @@ TEST(TrainingSession, PenalizesFfnOutputs) {
       << "the loss stays the task's";
 
   Pretrained model = without_dropout();
-  model.model->parameters.to(at::kCPU, at::kFloat);
+  model.model->parameters.to(testing::device(), at::kFloat);
   ActivationPenalty listener;
   ForwardContext context{Taps({&listener}), DropoutStream()};
-  const at::Tensor loss = model.model->forward(tiny_batch(0), context).loss;
+  const at::Tensor loss = model.model->forward(tiny_batch(0).to(testing::device()), context).loss;
   (0 * loss + listener.take()).backward();
   for (const auto& [name, gradient] : model.model->parameters.named_gradients())
     EXPECT_LT((with.at(name) - without.at(name) - 3 * gradient).abs().max().item<double>(), 2e-6)
@@ -103,7 +104,7 @@ TEST(TrainingSession, ClipsTheGlobalNorm) {
   RunConfig clipped = config();
   clipped.train.max_grad_norm = 1e-3;
   Pretrained model = without_dropout();
-  TrainingSession session(clipped, model, at::kCPU);
+  TrainingSession session(clipped, model, testing::device());
   EXPECT_GT(session.step([] { return tiny_batch(0); }).gradient_norm.item<double>(), 0.1)
       << "before clipping";
   double squares = 0;  // the first moment of one step is (1 - beta) g
@@ -117,7 +118,7 @@ TEST(TrainingSession, DropoutIsAFunctionOfTheStep) {
     RunConfig still = config();
     still.optimizer.learning_rate = 1e-30;  // the weights stay
     Pretrained model = tiny_bert();
-    TrainingSession session(still, model, at::kCPU);
+    TrainingSession session(still, model, testing::device());
     TrainingState state;
     state.step = first_step;
     session.resume(state);
@@ -163,7 +164,7 @@ TEST(TrainingSession, AGradientThatOverflowsLowersTheLossScale) {
   RunConfig half = config();
   half.precision = "fp16";
   Pretrained model = without_dropout();
-  TrainingSession session(half, model, at::kCPU);
+  TrainingSession session(half, model, testing::device());
   TrainingState state;
   state.loss_scale = std::ldexp(1, 40);
   session.resume(state);
@@ -175,6 +176,28 @@ TEST(TrainingSession, AGradientThatOverflowsLowersTheLossScale) {
     session.step([] { return tiny_batch(0); });
   EXPECT_LT(session.steps_done(), 40) << "a scale without overflow is found";
   EXPECT_NO_THROW(session.check_finite());
+}
+
+TEST(TrainingSession, AStepThatFp16SkipsDoesNotAdvanceTheSchedule) {
+  RunConfig half = config();
+  half.precision = "fp16";
+  half.schedule.shape = "linear";
+  half.schedule.warmup_steps = 4;
+  half.train.steps = 10;
+  Pretrained model = without_dropout();
+  TrainingSession session(half, model, testing::device());
+  const auto rate_of_next_step = [&] {
+    return session.step([] { return tiny_batch(0); }).learning_rate.item<double>();
+  };
+  TrainingState state = session.state();
+  state.loss_scale = std::ldexp(1, 40);  // overflows
+  session.resume(state);
+  EXPECT_FLOAT_EQ(rate_of_next_step(), 1e-2 * 1 / 5);
+  EXPECT_FLOAT_EQ(rate_of_next_step(), 1e-2 * 1 / 5) << "the first was skipped";
+  state.loss_scale = 1024;
+  session.resume(state);
+  EXPECT_FLOAT_EQ(rate_of_next_step(), 1e-2 * 1 / 5) << "the second was skipped";
+  EXPECT_FLOAT_EQ(rate_of_next_step(), 1e-2 * 2 / 5);
 }
 
 TEST(TrainingSession, AGradientThatOverflowsAtEveryLossScaleEndsTraining) {
@@ -201,7 +224,7 @@ TEST(TrainingSession, AGradientThatOverflowsAtEveryLossScaleEndsTraining) {
 TEST(TrainingSession, ABatchWithoutLabelsIsHarmless) {
   const RunConfig constant = config();
   Pretrained model = without_dropout();
-  TrainingSession session(constant, model, at::kCPU);
+  TrainingSession session(constant, model, testing::device());
   Batch batch = tiny_batch(0);
   batch.labels = at::full_like(batch.labels, -100);
   batch.label_positions = at::empty({0}, at::kLong);

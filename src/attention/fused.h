@@ -1,0 +1,28 @@
+// Fused attention: softmax or clipped softmax, dropout, forward and backward, by a device's own
+// kernels.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "attention/normalizer.h"
+
+namespace quench {
+
+struct FusedAttentionOptions {
+  int64_t heads = 1;
+  bool causal = false;
+  Stretch stretch;
+  double dropout = 0;  // of the probabilities, after clipping
+  uint64_t dropout_key = 0;
+};
+
+// Whether there are kernels for qkv, by its device and dtype.
+bool fused_attention_takes(const at::Tensor& qkv);
+
+// qkv [B, T, 3 D] (query, key, value along the last dimension; the query is scaled by d_head^-1/2
+// here), key_mask bool [B, T] (true = attend) or undefined -> context [B, T, D]. Equals the
+// composite path in attention.cpp.
+at::Tensor fused_attention(const at::Tensor& qkv, const at::Tensor& key_mask,
+                           const FusedAttentionOptions& options);
+
+}  // namespace quench

@@ -1,0 +1,24 @@
+// Fused attention on CUDA devices. The products are LibTorch's; what lies between them is one pass
+// over a block of scores, in place, where tensor operations make ten. A block of queries at a time,
+// formed again in the backward pass.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "attention/fused.h"
+
+namespace quench {
+
+// Whether there are kernels for qkv [B, T, 3 D]: float32, float16 or bfloat16 on a CUDA device, at
+// most 8192 tokens.
+bool fused_cuda_takes(const at::Tensor& qkv);
+
+// As fused_attention() and its gradient, without a graph; all tensors contiguous. Softmax and sums
+// in float32, scores and probabilities in the dtype of qkv.
+at::Tensor fused_cuda_forward(const at::Tensor& qkv, const at::Tensor& key_mask,
+                              const FusedAttentionOptions& options);
+at::Tensor fused_cuda_backward(const at::Tensor& qkv, const at::Tensor& key_mask,
+                               const FusedAttentionOptions& options,
+                               const at::Tensor& grad_context);
+
+}  // namespace quench

@@ -1,0 +1,29 @@
+// Which keys a query may attend to.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+
+namespace quench {
+
+// Of one forward pass.
+struct AttentionMask {
+  at::Tensor keys;  // bool [B, T], true = attend; undefined = all
+  bool causal = false;
+
+  // What every layer needs of it, formed by the first that asks; copies share it.
+  struct Formed {
+    at::Tensor padding;  // [B, 1, 1, T]: 0, or the lowest finite value where not `keys`
+    at::Tensor future;   // bool [T, T]: above the diagonal
+  };
+  std::shared_ptr<Formed> formed = std::make_shared<Formed>();
+};
+
+// scores [B, H, R, N] of the queries [first_row, first_row + R) and the first N of the T keys, with
+// the lowest finite value where a key may not be seen, by the reference's arithmetic (SPEC 1.4): a
+// query whose every key is masked attends to all T alike, and what gradient its scores get is the
+// reference's too.
+at::Tensor mask_scores(const at::Tensor& scores, const AttentionMask& mask, int64_t first_row = 0);
+
+}  // namespace quench
