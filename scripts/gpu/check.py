@@ -47,7 +47,8 @@ class Check:
         self.log_file = open(self.out / "log.txt", "w", encoding="utf-8")
         for archive in sorted(self.folder.glob("*.tar.xz")):
             self.unpack(archive)
-        self.environment = dict(os.environ, LD_LIBRARY_PATH=":".join(find_libtorch()),
+        libraries = find_libtorch() + list(filter(None, [os.environ.get("LD_LIBRARY_PATH")]))
+        self.environment = dict(os.environ, LD_LIBRARY_PATH=":".join(libraries),
                                 QUENCH_CACHE=str(self.work / "cache"))
         self.environment.pop("QUENCH_GOLDEN", None)
         if (self.work / "golden").is_dir():  # else the tests take the committed part

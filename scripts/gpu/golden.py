@@ -71,6 +71,6 @@ def golden(check, result):
                   skipped={name: t["message"] for name, t in tests.items() if t["verdict"] == "skipped"},
                   slowest_ms={name: tests[name].get("ms") for name in slow})
     result["lines"] = [f"{name}: {t['verdict']}" + (f" (alone: {t['alone']})" if "alone" in t else "") +
-                       f": {t['message']}" for name, t in bad.items()] + problems
+                       f": {t['message']}" for name, t in bad.items()] + list(dict.fromkeys(problems))
     result["verdict"] = "FAIL" if bad or problems or not tests else "pass"
     result["headline"] = ", ".join(f"{number} {verdict}" for verdict, number in count.items())

@@ -8,7 +8,6 @@ build=$root/build/cuda
 folder=$(realpath -m "${1:-$root/build/gpu}")
 limit=$((55 << 20))  # bytes
 tests=(nn attention models train eval taps quant ptq batches)
-benches=(train_step image_loader tokenizer_driver)
 say() { printf '== %s\n' "$*" >&2; }
 die() { printf 'pack.sh: %s\n' "$*" >&2; exit 1; }
 
@@ -25,14 +24,13 @@ cmake -S "$root" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DTorch_DIR="$t
   -DBUILD_SHARED_LIBS=ON -DCMAKE_CXX_FLAGS=-fPIC -DQUENCH_TESTS_DIR=tests \
   -DCMAKE_BUILD_WITH_INSTALL_RPATH=ON -DCMAKE_INSTALL_RPATH='$ORIGIN/../lib' \
   -DCMAKE_EXE_LINKER_FLAGS=-Wl,--disable-new-dtags -DCMAKE_SHARED_LINKER_FLAGS=-Wl,--disable-new-dtags >/dev/null
-cmake --build "$build" --target quench "${tests[@]/%/_test}" "${benches[@]}"
+cmake --build "$build" --target quench benches "${tests[@]/%/_test}"
 
 stage=$build/pack  # what the archives hold, and the archives
 rm -rf "${stage:?}"/{bin,lib,tests,golden,data}
 mkdir -p "$stage"/{bin,lib,libraries/lib,tests,data,archives}
-programs=("$build/quench")
+programs=("$build"/quench "$build"/tests/bench/*)
 for test in "${tests[@]}"; do programs+=("$build/tests/${test}_test"); done
-for bench in "${benches[@]}"; do programs+=("$build/tests/bench/$bench"); done
 for program in "${programs[@]}"; do strip -o "$stage/bin/${program##*/}" "$program"; done
 strip -o "$stage/lib/libquench_library.so" "$build/libquench_library.so"
 
