@@ -26,7 +26,7 @@ const std::string& cuda_failure() {
 
 // When the program starts: LibTorch's CPU half settles whether there is CUDA the first time it is
 // asked, even if only to copy a tensor.
-[[maybe_unused]] const bool tried = (cuda_failure(), true);
+[[maybe_unused]] const bool loaded = cuda_failure().empty();
 
 // What a run computes, it computes again; and fp32 means fp32.
 void use_repeatable_kernels() {
