@@ -1,7 +1,9 @@
-"""One Python contender of train_step.py: builds a model, then makes a training step for each line "step" on stdin.
+"""The Python contenders of train_step.py and of scripts/gpu/speed.py.
 
-Usage: train_step_peer.py NAME JSON, where NAME joins parts by "+": the attention (eager or sdpa); for a gate its code
-(heads: a module for each head, as the paper's code; batched: all heads in one einsum); fused for the fused AdamW.
+Usage: train_step_peer.py NAME JSON builds a model, then makes a training step for each line "step" on stdin. NAME joins
+parts by "+": the attention (eager or sdpa); for a gate its code (heads: a module for each head, as the paper's code;
+batched: all heads in one einsum); fused for the fused AdamW; compile for torch.compile. JSON holds the sizes, and
+optionally `device` and `precision` (fp32, or autocast in bf16 or fp16).
 """
 import json
 import os
@@ -149,29 +151,57 @@ def make_batch(size):
     return {"input_ids": ids, "labels": ids.masked_fill(torch.rand(batch, length) >= 0.15, -100)}
 
 
-def main(name, size):
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    torch.manual_seed(0)
-    parts = name.split("+")
-    model, batch = build(parts, size), make_batch(size)
-    # fused=None: PyTorch's own choice.
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01, fused="fused" in parts or None)
+class Contender:
+    """A model in training on one batch that lies on its device."""
 
-    def step():
+    def __init__(self, name, size):
+        parts = name.split("+")
+        self.device = torch.device(size.get("device", "cpu"))
+        self.precision = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(size.get("precision"))
+        with self.device:
+            self.model, self.batch = build(parts, size), make_batch(size)
+        self.model = self.model.to(self.device)
+        self.forward = torch.compile(self.model) if "compile" in parts else self.model
+        # fused=None: PyTorch's own choice.
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=1e-4, weight_decay=0.01, fused="fused" in parts or None)
+
+    def wait(self):
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def steps(self, count):
+        """One after the other, without waiting for the device in between."""
+        self.wait()
         start = time.perf_counter()
-        loss = model(**batch).loss
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
+        for _ in range(count):
+            with torch.autocast(self.device.type, self.precision, enabled=self.precision is not None):
+                loss = self.forward(**self.batch).loss
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        self.wait()
         return {"seconds": time.perf_counter() - start, "loss": loss.item()}
 
+    def memory(self):
+        if self.device.type == "cuda":
+            return {"peak_memory_mb": torch.cuda.max_memory_allocated() / 2**20}
+        return {"peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
+def main(name, size):
+    if "OMP_NUM_THREADS" in os.environ:
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    torch.manual_seed(0)
+    contender = Contender(name, size)
     print("ready", flush=True)
     for line in map(str.strip, sys.stdin):
         if line == "quit":
             return
-        memory = {"peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
-        print(json.dumps(step() if line == "step" else memory), flush=True)
+        question, _, count = line.partition(" ")
+        print(json.dumps(contender.steps(int(count or 1)) if question == "step" else contender.memory()), flush=True)
 
 
-main(sys.argv[1], json.loads(sys.argv[2]))
+if __name__ == "__main__":
+    main(sys.argv[1], json.loads(sys.argv[2]))

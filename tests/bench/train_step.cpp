@@ -1,17 +1,24 @@
-// One training step of quench, on command: the C++ side of scripts/bench/train_step.py, which runs
-// its Python peers beside it. Reads lines from stdin: `step` (a whole training step), `products`
-// (its matrix products alone), `memory`, `quit`; answers each with one line of JSON.
+// Training steps of quench, on command: the C++ side of scripts/bench/train_step.py and of
+// scripts/gpu/speed.py, which run its Python peers beside it. Reads lines from stdin: `step [N]` (N
+// whole training steps), `products` (a step's matrix products alone, on the CPU), `profile N`,
+// `memory`, `quit`; answers each with one line of JSON.
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 #include <malloc.h>
 #include <sys/resource.h>
 
+#include <torch/csrc/autograd/profiler_kineto.h>
+
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <chrono>
 #include <functional>
 #include <iostream>
+#include <set>
+#include <sstream>
 
 #include "config/fields.h"
+#include "device/device.h"
 #include "nn/linear_map.h"
 #include "train/session.h"
 #include "train/trainer.h"
@@ -23,6 +30,7 @@ struct Options {
   std::string model = "bert", attention = "vanilla";
   int64_t batch = 8, length = 128, layers = 12, hidden = 768, heads = 12, ffn = 3072, vocab = 30522;
   double dropout = 0.1;
+  std::string device = "cpu", precision = "fp32";
   bool serve = false;
 };
 
@@ -148,35 +156,183 @@ class Products {
   std::vector<std::function<void()>> products_;
 };
 
+// What LibTorch's profiler saw of some steps: where their time went.
+class Profile {
+ public:
+  Profile(double steps, at::Device device) : steps_(steps), device_(device) {}
+
+  void add(const torch::autograd::profiler::KinetoEvent& event) {
+    const std::string name = event.name();
+    const bool on_device = event.deviceType() != c10::DeviceType::CPU;
+    if (!on_device && (name == "cudaStreamSynchronize" || name == "cudaDeviceSynchronize" ||
+                       name == "cudaEventSynchronize" || name == "cudaMemcpy"))
+      waits_[name] += 1;
+    if (!on_device && name.starts_with("cu") && name.find("LaunchKernel") != std::string::npos)
+      ++launches_;
+    if (on_device == device_.is_cpu()) return;
+    if (device_.is_cpu() ? !name.starts_with("aten::") : name.starts_with("ProfilerStep")) return;
+    Kernel& kernel = kernels_[name];
+    ++kernel.calls;
+    kernel.nanoseconds += static_cast<double>(event.durationNs());
+    intervals_.emplace_back(event.startNs(), event.endNs());
+  }
+
+  Json to_json(double seconds) {
+    const double milliseconds = 1e-6 / steps_, wall = 1e3 * seconds / steps_;
+    std::vector<std::pair<std::string, Kernel>> sorted(kernels_.begin(), kernels_.end());
+    std::ranges::sort(sorted, [](const auto& a, const auto& b) {
+      return a.second.nanoseconds > b.second.nanoseconds;
+    });
+    Json list = Json::array();
+    double all = 0;
+    for (const auto& [name, kernel] : sorted) {
+      all += kernel.nanoseconds;
+      if (list.size() < 20)
+        list.push_back({{"name", name.substr(0, 110)},
+                        {"calls", kernel.calls / steps_},
+                        {"ms", kernel.nanoseconds * milliseconds}});
+    }
+    const double busy = union_of_intervals() * milliseconds;
+    double waits = device_.is_cpu() ? 0 : -1;  // the bench's own, at the end
+    for (const auto& [name, count] : waits_) waits += count;
+    return {{"wall_ms", wall},
+            {"kernel_ms", all * milliseconds},
+            {"busy_ms", busy},
+            {"gaps_ms", wall - busy},
+            {"launches", launches_ / steps_},
+            {"synchronizations_per_step", waits / steps_},
+            {"waits", waits_},
+            {"kernels", list}};
+  }
+
+ private:
+  struct Kernel {
+    double calls = 0, nanoseconds = 0;
+  };
+
+  double union_of_intervals() {
+    std::ranges::sort(intervals_);
+    uint64_t end = 0, total = 0;
+    for (const auto& [from, to] : intervals_) {
+      total += to > end ? to - std::max(from, end) : 0;
+      end = std::max(end, to);
+    }
+    return static_cast<double>(total);
+  }
+
+  double steps_;
+  at::Device device_;
+  std::map<std::string, Kernel> kernels_;
+  std::map<std::string, int64_t> waits_;
+  double launches_ = 0;
+  std::vector<std::pair<uint64_t, uint64_t>> intervals_;
+};
+
+class Clock {
+ public:
+  double seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
+};
+
+// A training on one batch that lies on its device.
+class Server {
+ public:
+  explicit Server(const Options& o)
+      : options_(o), config_(config_of(o)), device_(choose_device(o.device)) {
+    const Batch batch = random_batch(o);
+    pretrained_ = build_model(config_, {nullptr, nullptr, o.model == "vit" ? 0 : o.length, 0});
+    session_ = std::make_unique<TrainingSession>(config_, pretrained_, device_);
+    if (device_.is_cpu()) products_ = std::make_unique<Products>(o, batch);
+    batch_ = batch.to(device_);
+  }
+
+  Json answer(const std::string& question, int64_t count) {
+    if (question == "step") return steps(count);
+    if (question == "products") return products();
+    if (question == "profile") return profile(count);
+    return memory();
+  }
+
+ private:
+  static RunConfig config_of(const Options& o) {
+    RunConfig config;
+    const Json sections = {{"model", model_section(o)}, {"attention", attention_section(o)}};
+    config::read(config::parse(dump(sections), {"bench", 1}), config);
+    config.precision = o.precision;
+    return config;
+  }
+
+  // One after the other, without waiting for the device in between.
+  Json steps(int64_t count) {
+    synchronize(device_);
+    const Clock clock;
+    const at::Tensor loss = run(count);
+    const double seconds = clock.seconds();
+    return {{"seconds", seconds}, {"loss", loss.item<double>()}};
+  }
+
+  // Until the device is done. The last loss.
+  at::Tensor run(int64_t count) {
+    at::Tensor loss;
+    for (int64_t i = 0; i < count; ++i) loss = session_->step([&] { return batch_; }).loss;
+    synchronize(device_);
+    return loss;
+  }
+
+  Json products() const {
+    const at::NoGradGuard no_grad;
+    const Clock clock;
+    products_->run();
+    return {{"seconds", clock.seconds()}};
+  }
+
+  Json memory() const {
+    if (!device_.is_cpu())
+      return {{"peak_memory_mb", static_cast<double>(peak_memory(device_)) / (1 << 20)}};
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    return {{"peak_rss_mb", static_cast<double>(usage.ru_maxrss) / 1024}};
+  }
+
+  Json profile(int64_t count) {
+    using namespace torch::profiler::impl;
+    std::set<ActivityType> activities{ActivityType::CPU};
+    if (!device_.is_cpu()) activities.insert(ActivityType::CUDA);
+    const ProfilerConfig config(ProfilerState::KINETO);
+    synchronize(device_);
+    torch::autograd::profiler::prepareProfiler(config, activities);
+    torch::autograd::profiler::enableProfiler(config, activities, {at::RecordScope::FUNCTION});
+    const Clock clock;
+    run(count);
+    const double seconds = clock.seconds();
+    const auto trace = torch::autograd::profiler::disableProfiler();
+    Profile profile(static_cast<double>(count), device_);
+    for (const auto& event : trace->events()) profile.add(event);
+    return profile.to_json(seconds);
+  }
+
+  Options options_;
+  RunConfig config_;
+  at::Device device_;
+  Pretrained pretrained_;
+  std::unique_ptr<TrainingSession> session_;
+  std::unique_ptr<Products> products_;
+  Batch batch_;
+};
+
 void serve(const Options& o) {
-  RunConfig config;
-  Json sections = {{"model", model_section(o)}, {"attention", attention_section(o)}};
-  config::read(config::parse(dump(sections), {"bench", 1}), config);
-  const Batch batch = random_batch(o);
-  Pretrained pretrained =
-      build_model(config, {nullptr, nullptr, o.model == "vit" ? 0 : o.length, 0});
-  TrainingSession session(config, pretrained, at::kCPU);
-  const Products products(o, batch);
+  Server server(o);
   std::cout << "ready" << std::endl;
   for (std::string line; std::getline(std::cin, line) && line != "quit";) {
-    Json answer;
-    const auto begin = std::chrono::steady_clock::now();
-    const auto seconds = [&] {
-      return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-    };
-    if (line == "step") {
-      const double loss = session.step([&] { return batch; }).loss.item<double>();
-      answer = {{"seconds", seconds()}, {"loss", loss}};
-    } else if (line == "products") {
-      at::NoGradGuard no_grad;
-      products.run();
-      answer = {{"seconds", seconds()}};
-    } else {
-      rusage usage{};
-      getrusage(RUSAGE_SELF, &usage);
-      answer = {{"peak_rss_mb", static_cast<double>(usage.ru_maxrss) / 1024}};
-    }
-    std::cout << dump(answer) << std::endl;
+    std::istringstream words(line);
+    std::string question;
+    int64_t count = 1;
+    words >> question >> count;
+    std::cout << dump(server.answer(question, question == line ? 1 : count)) << std::endl;
   }
 }
 
@@ -199,6 +355,8 @@ int main(int argc, char** argv) {
   app.add_option("--ffn", o.ffn);
   app.add_option("--vocab", o.vocab);
   app.add_option("--dropout", o.dropout);
+  app.add_option("--device", o.device);
+  app.add_option("--precision", o.precision);
   app.add_flag("--serve", o.serve);
   CLI11_PARSE(app, argc, argv);
   quench::serve(o);
