@@ -62,7 +62,7 @@ Json Evaluation::to_json() const {
   }
   json["samples"] = samples;
   json["tokens"] = tokens;
-  json["outliers"] = outliers;
+  if (!outliers.is_null()) json["outliers"] = outliers;
   return json;
 }
 
@@ -70,6 +70,7 @@ EvaluationOptions evaluation_options(const RunConfig& config) {
   EvaluationOptions options;
   options.batch_size = config.eval.batch_size;
   options.max_batches = config.eval.max_batches;
+  options.outliers = config.eval.outliers;
   options.kurtosis_batches = config.eval.kurtosis_batches;
   options.seed = static_cast<uint64_t>(config.eval.seed);
   options.precision = config.precision;
@@ -105,7 +106,7 @@ Evaluation evaluate(const Pretrained& pretrained, const BatchSource& source,
   const ModelTraits traits = pretrained.config->traits();
   OutlierListener outliers(traits.figures);
   std::vector<TapListener*> listeners = inner;
-  listeners.push_back(&outliers);
+  if (options.outliers) listeners.push_back(&outliers);
   ForwardContext context{Taps(listeners), DropoutStream()};
 
   const int64_t size = options.batch_size;
@@ -146,7 +147,7 @@ Evaluation evaluate(const Pretrained& pretrained, const BatchSource& source,
     result.top5_accuracy = static_cast<double>(sums.correct5.item<int64_t>()) / samples;
   }
   if (progress) progress->finish();  // now that the device has done what it was given
-  result.outliers = outliers.report(pretrained.config->layers());
+  if (options.outliers) result.outliers = outliers.report(pretrained.config->layers());
   return result;
 }
 

@@ -40,8 +40,9 @@ Json summary(const Json& evaluation) {
   Json summary = {{"eval_loss", evaluation.at("loss")}};
   for (const char* key : {"perplexity", "accuracy", "top5_accuracy"})
     if (evaluation.contains(key)) summary[key] = evaluation.at(key);
-  for (const char* key : {"max_inf_norm", "avg_kurtosis", "max_kurtosis"})
-    summary[key] = evaluation.at("outliers").at(key);
+  if (const auto outliers = evaluation.find("outliers"); outliers != evaluation.end())
+    for (const char* key : {"max_inf_norm", "avg_kurtosis", "max_kurtosis"})
+      summary[key] = outliers->at(key);
   return summary;
 }
 
