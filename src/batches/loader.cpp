@@ -2,13 +2,26 @@
 
 #include <vector>
 
+#include "data/sampler.h"
+
 namespace quench {
 
-Loader::Loader(BatchSourcePtr source, const LoaderOptions& options, int64_t first)
-    : source_(std::move(source)),
-      options_(options),
-      sampler_(source_->samples(), options.seed, options.shuffle),
-      thread_([this, first] { run(first); }) {}
+MakeBatch training_batches(BatchSourcePtr source, const TrainingOrder& order) {
+  const Sampler sampler(source->samples(), order.seed, order.shuffle);
+  return [source = std::move(source), order, sampler](int64_t step) {
+    const size_t size = static_cast<size_t>(order.batch_size);
+    std::vector<int64_t> samples(size), positions(size);
+    for (size_t i = 0; i < size; ++i) {
+      positions[i] = stream_position(step, order.rank, static_cast<int64_t>(i), order.batch_size,
+                                     order.world_size);
+      samples[i] = sampler.index(positions[i]);
+    }
+    return source->batch({samples, positions, order.seed, step, /*training=*/true});
+  };
+}
+
+Loader::Loader(MakeBatch make, at::Device device, int64_t first)
+    : make_(std::move(make)), device_(device), thread_([this, first] { run(first); }) {}
 
 Loader::~Loader() {
   {
@@ -19,43 +32,38 @@ Loader::~Loader() {
   thread_.join();
 }
 
-Batch Loader::make(int64_t step) const {
-  const size_t size = static_cast<size_t>(options_.batch_size);
-  std::vector<int64_t> samples(size), positions(size);
-  for (size_t i = 0; i < size; ++i) {
-    positions[i] = stream_position(step, options_.rank, static_cast<int64_t>(i),
-                                   options_.batch_size, options_.world_size);
-    samples[i] = sampler_.index(positions[i]);
-  }
-  return source_->batch({samples, positions, options_.seed, step, /*training=*/true});
-}
-
 void Loader::run(int64_t step) {
   for (;; ++step) {
-    Batch batch;
+    std::optional<Batch> batch;
     std::exception_ptr error;
     try {
-      batch = make(step);
+      batch = make_(step);
+      if (batch && device_.is_cuda()) batch = batch->pinned();
     } catch (...) {
+      batch.reset();
       error = std::current_exception();
     }
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return stop_ || ready_.size() < kDepth; });
     if (stop_) return;
-    if (error) {
-      error_ = error;
+    if (batch) {
+      ready_.push_back(std::move(*batch));
     } else {
-      ready_.push_back(std::move(batch));
+      ended_ = true;
+      error_ = error;
     }
     changed_.notify_all();
-    if (error) return;
+    if (ended_) return;
   }
 }
 
-Batch Loader::next() {
+std::optional<Batch> Loader::next() {
   std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] { return !ready_.empty() || error_; });
-  if (ready_.empty()) std::rethrow_exception(error_);
+  changed_.wait(lock, [&] { return !ready_.empty() || ended_; });
+  if (ready_.empty()) {
+    if (error_) std::rethrow_exception(error_);
+    return std::nullopt;
+  }
   Batch batch = std::move(ready_.front());
   ready_.pop_front();
   changed_.notify_all();

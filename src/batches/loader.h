@@ -1,50 +1,56 @@
-// The stream of training batches, made ahead of the step by a thread of its own. Batch s of rank r
-// is a pure function of (seed, s, r): a resumed run continues with the very batch that came next,
-// and prefetching changes no result.
+// A stream of batches, made ahead of their use by a thread of its own. Which batch comes at which
+// step is a function of the step alone, so a resumed run continues with the very batch that came
+// next, and prefetching changes no result.
 #pragma once
 
 #include <condition_variable>
 #include <deque>
 #include <exception>
+#include <functional>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 #include "batches/source.h"
-#include "data/sampler.h"
 
 namespace quench {
 
-struct LoaderOptions {
+// Batch `step` of a stream; std::nullopt: the stream has ended.
+using MakeBatch = std::function<std::optional<Batch>(int64_t step)>;
+
+struct TrainingOrder {
   int64_t batch_size = 32;
   uint64_t seed = 0;
   bool shuffle = true;
   int64_t rank = 0;
   int64_t world_size = 1;
 };
+// The endless stream of one rank. Throws Error if `source` has no sample.
+MakeBatch training_batches(BatchSourcePtr source, const TrainingOrder& order);
 
 class Loader {
  public:
-  // The first call of next() returns batch `first`.
-  Loader(BatchSourcePtr source, const LoaderOptions& options, int64_t first = 0);
+  // The first call of next() returns batch `first`. Only the loader's thread calls `make`, in
+  // order. `device` is where the caller will send the batches: for a CUDA device they are pinned.
+  Loader(MakeBatch make, at::Device device, int64_t first = 0);
   ~Loader();
   Loader(const Loader&) = delete;
   Loader& operator=(const Loader&) = delete;
 
-  // Throws what making the batch threw.
-  Batch next();
+  // On the CPU; std::nullopt after the last. Throws what making the batch threw.
+  std::optional<Batch> next();
 
  private:
   static constexpr size_t kDepth = 3;  // batches ahead
 
-  Batch make(int64_t step) const;
   void run(int64_t first);
 
-  BatchSourcePtr source_;
-  LoaderOptions options_;
-  Sampler sampler_;
+  MakeBatch make_;
+  at::Device device_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<Batch> ready_;
+  bool ended_ = false;  // nothing comes after `ready_` but the error
   std::exception_ptr error_;
   bool stop_ = false;
   std::thread thread_;

@@ -88,9 +88,10 @@ RunConfig config_of(const ModelArgument& model, const std::string& overlay,
 
 std::vector<std::string> figures(const Json& evaluation) {
   const auto number = [](double x, int digits) { return mean_std(std::vector<double>{x}, digits); };
-  const Json& outliers = evaluation.at("outliers");
-  return {number(headline(evaluation), 2), number(outliers.at("max_inf_norm"), 1),
-          number(outliers.at("avg_kurtosis"), 1)};
+  const auto outliers = evaluation.find("outliers");
+  if (outliers == evaluation.end()) return {number(headline(evaluation), 2), "-", "-"};
+  return {number(headline(evaluation), 2), number(outliers->at("max_inf_norm"), 1),
+          number(outliers->at("avg_kurtosis"), 1)};
 }
 
 void write_output(const std::string& path, const std::string& content) {

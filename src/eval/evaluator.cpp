@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/progress.h"
 #include "base/signals.h"
+#include "batches/loader.h"
 #include "device/device.h"
 #include "eval/outliers.h"
 #include "eval/precision.h"
@@ -22,10 +23,31 @@ int64_t count_labels(const Batch& batch, bool causal) {
   return (labels != -100).sum().item<int64_t>();
 }
 
-// Samples whose label is among the k largest logits.
-int64_t count_top(const at::Tensor& logits, const at::Tensor& labels, int64_t k) {
+// Samples whose label is among the k largest logits: int64, 0-dim.
+at::Tensor count_top(const at::Tensor& logits, const at::Tensor& labels, int64_t k) {
   const at::Tensor top = std::get<1>(logits.topk(std::min(k, logits.size(1)), 1));
-  return (top == labels.unsqueeze(1)).any(1).sum().item<int64_t>();
+  return (top == labels.unsqueeze(1)).any(1).sum();
+}
+
+// What is added up over the batches. It stays where the model computes, so that no batch waits for
+// a number.
+struct Sums {
+  explicit Sums(at::Device device)
+      : loss(at::zeros({}, at::device(device).dtype(at::kDouble))),
+        correct(at::zeros({}, at::device(device).dtype(at::kLong))),
+        correct5(correct.clone()) {}
+
+  at::Tensor loss;               // weighted
+  at::Tensor correct, correct5;  // images
+};
+
+// Samples in order; the last batch may be short.
+MakeBatch evaluation_batches(const BatchSource& source, int64_t size, int64_t batches,
+                             uint64_t seed) {
+  return [=, &source](int64_t b) -> std::optional<Batch> {
+    if (b == batches) return std::nullopt;
+    return batch_in_order(source, b * size, std::min(size, source.samples() - b * size), seed);
+  };
 }
 
 }  // namespace
@@ -40,7 +62,7 @@ Json Evaluation::to_json() const {
   }
   json["samples"] = samples;
   json["tokens"] = tokens;
-  json["outliers"] = outliers;
+  if (!outliers.is_null()) json["outliers"] = outliers;
   return json;
 }
 
@@ -48,6 +70,7 @@ EvaluationOptions evaluation_options(const RunConfig& config) {
   EvaluationOptions options;
   options.batch_size = config.eval.batch_size;
   options.max_batches = config.eval.max_batches;
+  options.outliers = config.eval.outliers;
   options.kurtosis_batches = config.eval.kurtosis_batches;
   options.seed = static_cast<uint64_t>(config.eval.seed);
   options.precision = config.precision;
@@ -83,7 +106,7 @@ Evaluation evaluate(const Pretrained& pretrained, const BatchSource& source,
   const ModelTraits traits = pretrained.config->traits();
   OutlierListener outliers(traits.figures);
   std::vector<TapListener*> listeners = inner;
-  listeners.push_back(&outliers);
+  if (options.outliers) listeners.push_back(&outliers);
   ForwardContext context{Taps(listeners), DropoutStream()};
 
   const int64_t size = options.batch_size;
@@ -93,37 +116,38 @@ Evaluation evaluate(const Pretrained& pretrained, const BatchSource& source,
   if (!options.label.empty())
     progress.emplace(options.label, batches, "samples", static_cast<double>(size));
   Evaluation result;
-  double weighted_loss = 0;
-  int64_t correct = 0, correct5 = 0, weight = 0;
-  for (int64_t b = 0; b < batches; ++b) {
+  Sums sums(options.device);
+  int64_t weight = 0;
+  Loader loader(evaluation_batches(source, size, batches, options.seed), options.device);
+  for (int64_t b = 0; const std::optional<Batch> made = loader.next(); ++b) {
     stop_if_signalled();
-    const int64_t count = std::min(size, source.samples() - b * size);
-    const Batch batch = batch_in_order(source, b * size, count, options.seed).to(options.device);
     outliers.measure_kurtosis(b < options.kurtosis_batches);
-    const int64_t labels = count_labels(batch, traits.task == "clm");
+    const int64_t labels = count_labels(*made, traits.task == "clm");
+    const Batch batch = made->to(options.device);
     const ModelOutput output = pretrained.model->forward(batch, context);
     const bool images = batch.pixel_values.defined();
-    const int64_t counted = images ? labels : count;  // of images, those that were readable
+    const int64_t counted = images ? labels : batch.size();  // of images, those that were readable
     if (labels > 0) {
-      weighted_loss += output.loss.item<double>() * static_cast<double>(counted);
+      sums.loss += output.loss.to(at::kDouble) * static_cast<double>(counted);
       weight += counted;
     }
     if (images) {
-      correct += count_top(output.logits, batch.labels, 1);
-      correct5 += count_top(output.logits, batch.labels, 5);
+      sums.correct += count_top(output.logits, batch.labels, 1);
+      sums.correct5 += count_top(output.logits, batch.labels, 5);
     }
     result.samples += counted;
     result.tokens += labels;
     if (progress) progress->update(b + 1);
   }
   check(weight > 0, "the evaluation data holds no label that counts");
-  if (progress) progress->finish();
-  result.loss = weighted_loss / static_cast<double>(weight);
+  result.loss = sums.loss.item<double>() / static_cast<double>(weight);
   if (traits.task == "classification") {
-    result.accuracy = static_cast<double>(correct) / static_cast<double>(result.samples);
-    result.top5_accuracy = static_cast<double>(correct5) / static_cast<double>(result.samples);
+    const double samples = static_cast<double>(result.samples);
+    result.accuracy = static_cast<double>(sums.correct.item<int64_t>()) / samples;
+    result.top5_accuracy = static_cast<double>(sums.correct5.item<int64_t>()) / samples;
   }
-  result.outliers = outliers.report(pretrained.config->layers());
+  if (progress) progress->finish();  // now that the device has done what it was given
+  if (options.outliers) result.outliers = outliers.report(pretrained.config->layers());
   return result;
 }
 

@@ -1,5 +1,5 @@
 // Loss, perplexity or accuracy over a data set, with the outlier statistics of every tap on the way
-// (SPEC 9).
+// (SPEC 9) where they are asked for.
 #pragma once
 
 #include <optional>
@@ -17,6 +17,7 @@ namespace quench {
 struct EvaluationOptions {
   int64_t batch_size = 32;
   std::optional<int64_t> max_batches;
+  bool outliers = true;  // take the statistics
   int64_t kurtosis_batches = 257;
   uint64_t seed = 1000;  // of the masks
   std::string precision = "fp32";
@@ -32,9 +33,9 @@ struct Evaluation {
   std::optional<double> accuracy, top5_accuracy;  // of classification
   int64_t samples = 0;
   int64_t tokens = 0;  // labels that count
-  Json outliers;       // docs/design.md 4.3
+  Json outliers;       // docs/design.md 4.3; null: not asked for
 
-  // {"loss", "perplexity" | "accuracy", "samples", "tokens", "outliers"}
+  // {"loss", "perplexity" | "accuracy", "samples", "tokens", "outliers" (if asked for)}
   Json to_json() const;
 };
 
@@ -50,7 +51,8 @@ void check_finite(const Json& evaluation);
 void check_vocabulary(const BatchSource& source, const Pretrained& pretrained);
 
 // Runs the model over `source` in order. `inner` listens before the statistics: they see what it
-// lets through. Throws Interrupted (base/signals.h) between batches.
+// lets through. Without either the model computes only what the loss needs. Throws Interrupted
+// (base/signals.h) between batches.
 Evaluation evaluate(const Pretrained& pretrained, const BatchSource& source,
                     const EvaluationOptions& options, const std::vector<TapListener*>& inner = {});
 

@@ -6,9 +6,31 @@
 #include "base/error.h"
 #include "base/progress.h"
 #include "base/signals.h"
+#include "batches/loader.h"
 #include "data/sampler.h"
 
 namespace quench {
+namespace {
+
+MakeBatch calibration_batches(const BatchSource& source, const CalibrationConfig& c,
+                              uint64_t seed) {
+  const Sampler sampler(source.samples(), seed, c.shuffle);
+  return [=, &source](int64_t b) -> std::optional<Batch> {
+    const int64_t first = b * c.batch_size;
+    // In order, the data is read once.
+    const int64_t count =
+        c.shuffle ? c.batch_size : std::min(c.batch_size, source.samples() - first);
+    if (b == c.batches || count <= 0) return std::nullopt;
+    std::vector<int64_t> samples, positions;
+    for (int64_t i = 0; i < count; ++i) {
+      positions.push_back(first + i);
+      samples.push_back(sampler.index(positions.back()));
+    }
+    return source.batch({samples, positions, seed, b, /*training=*/false});
+  };
+}
+
+}  // namespace
 
 PtqData open_ptq_data(const RunConfig& config, std::shared_ptr<const Tokenizer> tokenizer) {
   DataContext context = config.data_context();
@@ -38,21 +60,11 @@ void calibrate(const Pretrained& pretrained, const BatchSource& source, const Pt
   at::NoGradGuard no_grad;
   ForwardContext context{Taps({&quantizer}), DropoutStream()};
   const CalibrationConfig& c = ptq.calibration;
-  const uint64_t seed = static_cast<uint64_t>(ptq.seed);
-  const Sampler sampler(source.samples(), seed, c.shuffle);
   Progress progress("calibrate", c.batches, "samples", static_cast<double>(c.batch_size));
-  for (int64_t b = 0; b < c.batches; ++b) {
+  Loader loader(calibration_batches(source, c, static_cast<uint64_t>(ptq.seed)), device);
+  for (int64_t b = 0; const std::optional<Batch> batch = loader.next(); ++b) {
     stop_if_signalled();
-    const int64_t left =
-        c.shuffle ? c.batch_size : std::min(c.batch_size, source.samples() - b * c.batch_size);
-    if (left <= 0) break;  // in order, the data is read once
-    std::vector<int64_t> samples, positions;
-    for (int64_t i = 0; i < left; ++i) {
-      positions.push_back(b * c.batch_size + i);
-      samples.push_back(sampler.index(positions.back()));
-    }
-    const Batch batch = source.batch({samples, positions, seed, b, /*training=*/false}).to(device);
-    pretrained.model->forward(batch, context);
+    pretrained.model->forward(batch->to(device), context);
     progress.update(b + 1);
   }
   progress.finish();

@@ -62,6 +62,8 @@ void describe(config::Fields& f, TrainConfig& c) {
 void describe(config::Fields& f, EvalConfig& c) {
   f("batch_size", c.batch_size, "samples a batch", at_least(1));
   f("max_batches", c.max_batches, "stop after so many batches", at_least(1));
+  f("outliers", c.outliers,
+    "measure the activations' outliers; false: the loss alone, in less time");
   f("kurtosis_batches", c.kurtosis_batches, "batches whose kurtosis is averaged", at_least(1));
   f("seed", c.seed, "of the masks", at_least(0));
 }

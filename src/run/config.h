@@ -48,6 +48,7 @@ struct TrainConfig {
 struct EvalConfig {
   int64_t batch_size = 32;
   std::optional<int64_t> max_batches;
+  bool outliers = true;            // measure them
   int64_t kurtosis_batches = 257;  // as the reference
   int64_t seed = 1000;             // of the masks
 };

@@ -119,8 +119,10 @@ void Sweep::cell(size_t row, int64_t seed) {
   check_finite(full);
   RowResult& result = results_[row];
   result.full.push_back(headline(full));
-  result.inf_norm.push_back(full.at("outliers").at("max_inf_norm"));
-  result.kurtosis.push_back(full.at("outliers").at("avg_kurtosis"));
+  if (const auto outliers = full.find("outliers"); outliers != full.end()) {
+    result.inf_norm.push_back(outliers->at("max_inf_norm"));
+    result.kurtosis.push_back(outliers->at("avg_kurtosis"));
+  }
   write();
   quantize(row, seed, run, full);
 }
@@ -159,7 +161,8 @@ Json Sweep::quantized(const RunConfig& c, const fs::path& run, const Json& full,
   }
   const bool same_evaluation =
       !c.ptq.evaluation.data && c.ptq.evaluation.batch_size == c.eval.batch_size &&
-      c.ptq.evaluation.max_batches == c.eval.max_batches && c.precision == "fp32";
+      c.ptq.evaluation.max_batches == c.eval.max_batches && c.precision == "fp32" &&
+      c.eval.outliers == full.contains("outliers");
   return quantize_and_evaluate(*pretrained, open_ptq_data(c, tokenizer_of(*pretrained)), c,
                                same_evaluation ? std::optional(full) : std::nullopt);
 }

@@ -40,8 +40,9 @@ Json summary(const Json& evaluation) {
   Json summary = {{"eval_loss", evaluation.at("loss")}};
   for (const char* key : {"perplexity", "accuracy", "top5_accuracy"})
     if (evaluation.contains(key)) summary[key] = evaluation.at(key);
-  for (const char* key : {"max_inf_norm", "avg_kurtosis", "max_kurtosis"})
-    summary[key] = evaluation.at("outliers").at(key);
+  if (const auto outliers = evaluation.find("outliers"); outliers != evaluation.end())
+    for (const char* key : {"max_inf_norm", "avg_kurtosis", "max_kurtosis"})
+      summary[key] = outliers->at(key);
   return summary;
 }
 
@@ -148,11 +149,12 @@ void Run::log(MetricsLog& metrics, const StepResult& result) {
 
 void Run::loop(MetricsLog& metrics) {
   const TrainConfig& t = config_.train;
-  LoaderOptions options;
-  options.batch_size = t.batch_size;
-  options.seed = static_cast<uint64_t>(t.seed);
-  options.shuffle = t.shuffle;
-  Loader loader(training_.source, options, step() * t.gradient_accumulation_steps);
+  TrainingOrder order;
+  order.batch_size = t.batch_size;
+  order.seed = static_cast<uint64_t>(t.seed);
+  order.shuffle = t.shuffle;
+  Loader loader(training_batches(training_.source, order), session_->device(),
+                step() * t.gradient_accumulation_steps);
 
   const bool text = training_.max_seq_length > 0;
   const double units = static_cast<double>(t.batch_size * t.gradient_accumulation_steps *
@@ -163,7 +165,7 @@ void Run::loop(MetricsLog& metrics) {
   char detail[32] = "";
   while (step() < t.steps) {
     stop_if_signalled();
-    const StepResult result = session_->step([&] { return loader.next(); });
+    const StepResult result = session_->step([&] { return loader.next().value(); });
     loss_sum_ += result.loss;
     ++loss_count_;
     const bool last = step() == t.steps;

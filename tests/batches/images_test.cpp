@@ -43,14 +43,15 @@ const std::string kPlain =
     "train_interpolation: bilinear}";
 const std::string kSynthetic = "type: synthetic, samples: 24, validation_samples: 8, ";
 
-LoaderOptions loader_options(int64_t batch_size, int64_t rank = 0, int64_t world_size = 1) {
-  LoaderOptions options;
-  options.batch_size = batch_size;
-  options.seed = 5;
-  options.rank = rank;
-  options.world_size = world_size;
-  return options;
-}
+class TrainingLoader : public Loader {
+ public:
+  TrainingLoader(const OpenedData& data, int64_t batch_size, int64_t first = 0, int64_t rank = 0,
+                 int64_t world_size = 1)
+      : Loader(training_batches(
+                   data.source,
+                   {.batch_size = batch_size, .seed = 5, .rank = rank, .world_size = world_size}),
+               at::kCPU, first) {}
+};
 
 bool equal(const Batch& a, const Batch& b) {
   return at::equal(a.pixel_values, b.pixel_values) && at::equal(a.labels, b.labels);
@@ -145,20 +146,20 @@ TEST(ImagesData, SyntheticSplitsShareNoImage) {
 }
 
 TEST(ImagesData, TheRecipeOfTrainingGivesSoftLabels) {
-  Loader loader(open(kSynthetic + "images: {image_size: 16}").source, loader_options(8));
-  const Batch batch = loader.next();
+  TrainingLoader loader(open(kSynthetic + "images: {image_size: 16}"), 8);
+  const Batch batch = *loader.next();
   EXPECT_EQ(batch.pixel_values.sizes(), (at::IntArrayRef{8, 3, 16, 16}));
   EXPECT_EQ(batch.labels.sizes(), (at::IntArrayRef{8, 10}));
   EXPECT_EQ(batch.labels.scalar_type(), at::kFloat);
   EXPECT_TRUE(at::allclose(batch.labels.sum(1), at::ones({8})));
   // Every step mixes by a share of its own, which pairs of two classes tell.
   const auto share = [](const Batch& b) { return b.labels.amax(1).min().item<float>(); };
-  EXPECT_NE(share(batch), share(loader.next()));
+  EXPECT_NE(share(batch), share(*loader.next()));
 }
 
 TEST(ImagesData, WithoutMixingAndSmoothingLabelsAreIntegers) {
-  Loader loader(open(kSynthetic + kPlain).source, loader_options(8));
-  EXPECT_EQ(loader.next().labels.scalar_type(), at::kLong);
+  TrainingLoader loader(open(kSynthetic + kPlain), 8);
+  EXPECT_EQ(loader.next()->labels.scalar_type(), at::kLong);
 }
 
 TEST(ImagesData, EvaluationIsFreeOfChance) {
@@ -172,20 +173,19 @@ TEST(ImagesData, EvaluationIsFreeOfChance) {
 
 TEST(ImagesData, AResumedLoaderGoesOnWithTheSameBatches) {
   const std::string keys = kSynthetic + "images: {image_size: 16}, threads: ";
-  Loader whole(open(keys + "1").source, loader_options(8));
+  TrainingLoader whole(open(keys + "1"), 8);
   whole.next();
   whole.next();
-  Loader resumed(open(keys + "3").source, loader_options(8), 2);
-  for (int step = 2; step < 6; ++step) EXPECT_TRUE(equal(whole.next(), resumed.next())) << step;
+  TrainingLoader resumed(open(keys + "3"), 8, 2);
+  for (int step = 2; step < 6; ++step) EXPECT_TRUE(equal(*whole.next(), *resumed.next())) << step;
 }
 
 TEST(ImagesData, RanksShareOutTheBatchesOfOne) {
   const OpenedData opened = open(kSynthetic + "images: {image_size: 16}");
-  Loader one(opened.source, loader_options(8));
-  Loader left(opened.source, loader_options(4, 0, 2)),
-      right(opened.source, loader_options(4, 1, 2));
+  TrainingLoader one(opened, 8);
+  TrainingLoader left(opened, 4, 0, 0, 2), right(opened, 4, 0, 1, 2);
   for (int step = 0; step < 6; ++step) {
-    const Batch whole = one.next(), a = left.next(), b = right.next();
+    const Batch whole = *one.next(), a = *left.next(), b = *right.next();
     EXPECT_TRUE(at::equal(whole.pixel_values, at::cat({a.pixel_values, b.pixel_values}))) << step;
     EXPECT_TRUE(at::equal(whole.labels, at::cat({a.labels, b.labels}))) << step;
   }
@@ -194,9 +194,9 @@ TEST(ImagesData, RanksShareOutTheBatchesOfOne) {
 TEST(ImagesData, EveryEpochDrawsAnew) {
   const OpenedData opened = open(
       "type: synthetic, samples: 1, images: {image_size: 16, mixup_alpha: 0, cutmix_alpha: 0}");
-  Loader loader(opened.source, loader_options(1));
-  const Batch first = loader.next();
-  EXPECT_FALSE(at::equal(first.pixel_values, loader.next().pixel_values));
+  TrainingLoader loader(opened, 1);
+  const Batch first = *loader.next();
+  EXPECT_FALSE(at::equal(first.pixel_values, loader.next()->pixel_values));
 }
 
 TEST(ImagesData, AnOddBatchCannotBeMixed) {

@@ -6,7 +6,9 @@
 #include <atomic>
 #include <set>
 
+#include "data/sampler.h"
 #include "tests/io/temporary_folder.h"
+#include "tests/support/golden.h"
 
 namespace quench {
 namespace {
@@ -45,12 +47,19 @@ std::vector<int64_t> column(const Batch& batch, int64_t index) {
   return {x.const_data_ptr<int64_t>(), x.const_data_ptr<int64_t>() + x.numel()};
 }
 
+// What a training run of these samples would use.
+class TrainingLoader : public Loader {
+ public:
+  explicit TrainingLoader(const TrainingOrder& order, int64_t first = 0,
+                          BatchSourcePtr source = recording())
+      : Loader(training_batches(std::move(source), order), testing::device(), first) {}
+};
+
 TEST(Loader, AsksForTheBatchesOfTheStreamInOrder) {
-  const LoaderOptions options{.batch_size = 4, .seed = 9};
-  Loader loader(recording(), options);
+  TrainingLoader loader({.batch_size = 4, .seed = 9});
   const Sampler sampler(10, 9, /*shuffle=*/true);
   for (int64_t step = 0; step < 8; ++step) {
-    const Batch batch = loader.next();
+    const Batch batch = *loader.next();
     for (int64_t i = 0; i < 4; ++i) {
       const int64_t position = 4 * step + i;
       EXPECT_TRUE(at::equal(batch.input_ids[i], at::tensor({sampler.index(position), position,
@@ -60,38 +69,38 @@ TEST(Loader, AsksForTheBatchesOfTheStreamInOrder) {
 }
 
 TEST(Loader, ResumesWithTheBatchThatCameNext) {
-  const LoaderOptions options{.batch_size = 3, .seed = 9};
-  Loader whole(recording(), options), resumed(recording(), options, /*first=*/5);
+  const TrainingOrder order{.batch_size = 3, .seed = 9};
+  TrainingLoader whole(order), resumed(order, /*first=*/5);
   for (int i = 0; i < 5; ++i) whole.next();
   for (int i = 0; i < 5; ++i)
-    EXPECT_TRUE(at::equal(whole.next().input_ids, resumed.next().input_ids));
+    EXPECT_TRUE(at::equal(whole.next()->input_ids, resumed.next()->input_ids));
 }
 
 TEST(Loader, RanksShareOneGlobalBatch) {
-  LoaderOptions options{.batch_size = 4, .seed = 9};
-  Loader one(recording(), options);
-  options.batch_size = 2;
-  options.world_size = 2;
-  Loader first(recording(), options);
-  options.rank = 1;
-  Loader second(recording(), options);
+  TrainingOrder order{.batch_size = 4, .seed = 9};
+  TrainingLoader one(order);
+  order.batch_size = 2;
+  order.world_size = 2;
+  TrainingLoader first(order);
+  order.rank = 1;
+  TrainingLoader second(order);
   for (int step = 0; step < 4; ++step) {
-    const at::Tensor both = at::cat({first.next().input_ids, second.next().input_ids});
-    EXPECT_TRUE(at::equal(one.next().input_ids, both));
+    const at::Tensor both = at::cat({first.next()->input_ids, second.next()->input_ids});
+    EXPECT_TRUE(at::equal(one.next()->input_ids, both));
   }
 }
 
 TEST(Loader, ShufflesUnlessToldOtherwise) {
-  const LoaderOptions in_order{.batch_size = 10, .seed = 9, .shuffle = false};
-  Loader straight(recording(), in_order);
+  const TrainingOrder in_order{.batch_size = 10, .seed = 9, .shuffle = false};
+  TrainingLoader straight(in_order);
   const std::vector<int64_t> all = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9};
-  EXPECT_EQ(column(straight.next(), 0), all);
-  EXPECT_EQ(column(straight.next(), 0), all);
+  EXPECT_EQ(column(*straight.next(), 0), all);
+  EXPECT_EQ(column(*straight.next(), 0), all);
 
-  LoaderOptions shuffled = in_order;
+  TrainingOrder shuffled = in_order;
   shuffled.shuffle = true;
-  Loader loader(recording(), shuffled);
-  const std::vector<int64_t> first = column(loader.next(), 0), second = column(loader.next(), 0);
+  TrainingLoader loader(shuffled);
+  const std::vector<int64_t> first = column(*loader.next(), 0), second = column(*loader.next(), 0);
   for (const auto& epoch : {first, second}) {
     EXPECT_NE(epoch, all);
     EXPECT_EQ(std::set<int64_t>(epoch.begin(), epoch.end()).size(), 10u);
@@ -100,21 +109,63 @@ TEST(Loader, ShufflesUnlessToldOtherwise) {
 }
 
 TEST(Loader, HandsOverAnErrorAfterTheBatchesBeforeIt) {
-  Loader loader(std::make_shared<RecordingSource>(2), {.batch_size = 1, .shuffle = false});
-  EXPECT_EQ(column(loader.next(), 3)[0], 0);
-  EXPECT_EQ(column(loader.next(), 3)[0], 1);
+  TrainingLoader loader({.batch_size = 1, .shuffle = false}, /*first=*/0,
+                        std::make_shared<RecordingSource>(2));
+  EXPECT_EQ(column(*loader.next(), 3)[0], 0);
+  EXPECT_EQ(column(*loader.next(), 3)[0], 1);
   EXPECT_EQ(error_of([&] { loader.next(); }), "cannot read sample 2");
   EXPECT_EQ(error_of([&] { loader.next(); }), "cannot read sample 2") << "and again";
 }
 
 TEST(Loader, StopsWhileItIsAhead) {
   const auto source = std::make_shared<RecordingSource>();
-  { Loader loader(source, {.batch_size = 1}); }
+  { TrainingLoader loader({.batch_size = 1}, /*first=*/0, source); }
   {
-    Loader loader(source, {.batch_size = 1});
+    TrainingLoader loader({.batch_size = 1}, /*first=*/0, source);
     loader.next();
   }
   EXPECT_LE(source->made, 10) << "it makes few batches ahead";
+}
+
+TEST(Loader, EndsWhereItsStreamDoes) {
+  const RecordingSource source;
+  for (const int64_t length : {0, 1, 7}) {
+    Loader loader(
+        [&](int64_t step) -> std::optional<Batch> {
+          if (step == length) return std::nullopt;
+          return batch_in_order(source, step, 1, 0);
+        },
+        testing::device());
+    for (int64_t step = 0; step < length; ++step) EXPECT_EQ(column(*loader.next(), 0)[0], step);
+    EXPECT_FALSE(loader.next());
+    EXPECT_FALSE(loader.next()) << "and again";
+  }
+}
+
+TEST(Loader, PinsForACudaDeviceAlone) {
+  const Batch batch = *TrainingLoader({.batch_size = 1}).next();
+  EXPECT_TRUE(batch.input_ids.is_cpu());
+  EXPECT_EQ(batch.input_ids.is_pinned(), testing::device().is_cuda());
+}
+
+TEST(Batch, ATensorOfTwoFieldsStaysOne) {
+  Batch batch;
+  batch.input_ids = batch.labels = at::arange(6).view({2, 3});
+  batch.attention_mask = batch.input_ids > 1;
+  int calls = 0;
+  const Batch mapped = batch.mapped([&](const at::Tensor& x) {
+    ++calls;
+    return x.clone();
+  });
+  EXPECT_EQ(calls, 2);
+  EXPECT_TRUE(mapped.labels.is_same(mapped.input_ids));
+  EXPECT_FALSE(mapped.input_ids.is_same(batch.input_ids));
+  EXPECT_TRUE(at::equal(mapped.attention_mask, batch.attention_mask));
+  EXPECT_FALSE(mapped.pixel_values.defined());
+
+  const Batch sent = batch.to(testing::device());
+  EXPECT_TRUE(sent.labels.is_same(sent.input_ids));
+  EXPECT_EQ(sent.attention_mask.device().type(), testing::device().type());
 }
 
 TEST(BatchInOrder, AsksForConsecutiveSamplesWithoutAugmentation) {

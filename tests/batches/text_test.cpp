@@ -108,6 +108,11 @@ TEST_F(TextDataTest, MasksOnlyWhatItLabels) {
   EXPECT_NEAR(masks.sum().item<double>() / labelled.sum().item<double>(), 0.8, 0.1);
 }
 
+TEST_F(TextDataTest, ACausalModelsLabelsAreItsInputs) {
+  const Batch batch = batch_in_order(*open(Subset::kTrain, "clm").source, 0, 2, 1);
+  EXPECT_TRUE(batch.labels.is_same(batch.input_ids));
+}
+
 TEST_F(TextDataTest, NeverLabelsSpecialTokens) {
   const OpenedData opened = open(Subset::kTrain);
   const at::Tensor labels = batch_in_order(*opened.source, 0, opened.source->samples(), 1).labels;
@@ -265,12 +270,13 @@ TEST_F(CorporaTest, AFractionalWeightTakesAnotherPartEveryEpoch) {
 
 TEST_F(CorporaTest, AResumedLoaderGoesOnInAnyEpoch) {
   data_.corpora[1].weight = 0.3;
-  const LoaderOptions options{.batch_size = 32, .seed = 4};
+  const TrainingOrder order{.batch_size = 32, .seed = 4};
   const int64_t late = 2 * source()->samples() / 32;
-  Loader whole(source(), options), resumed(source(), options, late);
+  Loader whole(training_batches(source(), order), at::kCPU),
+      resumed(training_batches(source(), order), at::kCPU, late);
   for (int64_t step = 0; step < late; ++step) whole.next();
   for (int i = 0; i < 3; ++i)
-    EXPECT_TRUE(at::equal(whole.next().input_ids, resumed.next().input_ids));
+    EXPECT_TRUE(at::equal(whole.next()->input_ids, resumed.next()->input_ids));
 }
 
 TEST_F(CorporaTest, ASmallWeightStillGivesASample) {

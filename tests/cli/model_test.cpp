@@ -104,6 +104,24 @@ TEST_F(CliModel, EvalMeasuresWhatTrainingMeasuredAtItsEnd) {
               1e-9);
 }
 
+TEST_F(CliModel, WithoutOutliersEvaluationsLeaveThemOut) {
+  const auto without = [&](const char* command, const std::vector<std::string>& more) {
+    std::vector<std::string> arguments = {command, "run", "--set", "eval.outliers=false"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return done(arguments);
+  };
+  const Json result = parse_json(without("eval", {"--json"}));
+  EXPECT_EQ(keys(result), (std::set<std::string>{"loss", "perplexity", "samples", "tokens"}));
+  const double loss = json("run/eval.json").at("loss");
+  EXPECT_NEAR(result.at("loss").get<double>(), loss, 1e-6 * loss);
+  EXPECT_NE(without("eval", {}).find(" - "), std::string::npos);
+
+  const Json ptq = parse_json(without("ptq", {"--json"}));
+  EXPECT_EQ(ptq.at("full_precision"), result);
+  EXPECT_EQ(keys(ptq.at("quantized")), keys(result));
+  EXPECT_NE(without("ptq", {}).find(" - "), std::string::npos);
+}
+
 TEST_F(CliModel, EvalTakesAFileOfBatches) {
   // One batch: the loss is the mean over its labels, as forward's is.
   const std::string checkpoint = newest("run");

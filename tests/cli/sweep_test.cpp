@@ -91,6 +91,16 @@ TEST_F(CliSweep, OtherPtqSettingsAreDoneAgainAndOtherRunsRefused) {
   EXPECT_EQ(newest("out/gated-seed1"), "out/gated-seed1/checkpoints/step-00000004");
 }
 
+TEST_F(CliSweep, WithoutOutliersItsTableHasNone) {
+  write_sweep("{name: Plain, set: [eval.outliers=false]}");
+  const std::string table = done({"sweep", "sweep.yaml", "--output", "out"});
+  EXPECT_NE(table.find(" - "), std::string::npos) << table;
+  const Json rows = json("out/sweep.json").at("rows");
+  EXPECT_EQ(rows[0].at("max_inf_norm").size(), 1u);
+  EXPECT_TRUE(rows[1].at("max_inf_norm").empty());
+  EXPECT_EQ(rows[1].at("quantized").at("W8A8").size(), 2u);
+}
+
 TEST_F(CliSweep, AFailingCellIsReportedAndDoesNotEndIt) {
   folder_.write("sweep.yaml",
                 "base: tiny.yaml\n"

@@ -78,6 +78,22 @@ TEST_F(CliTrain, ARunFolderHoldsWhatItPromises) {
   EXPECT_EQ(done({"config", "check", "run"}), "run: valid\n");
 }
 
+TEST_F(CliTrain, OutliersAreLoggedUnlessToldOtherwise) {
+  for (const char* outliers : {"true", "false"}) {
+    done({"train", "tiny.yaml", "--output", outliers, "--set", "train.eval_every=2", "--set",
+          concat("eval.outliers=", outliers)});
+    std::istringstream lines(folder_.read(concat(outliers, "/metrics.jsonl")));
+    int evaluations = 0;
+    for (std::string line; std::getline(lines, line);) {
+      const Json logged = parse_json(line);
+      if (!logged.contains("eval_loss")) continue;
+      ++evaluations;
+      EXPECT_EQ(logged.contains("max_inf_norm"), std::string(outliers) == "true") << line;
+    }
+    EXPECT_EQ(evaluations, 2);
+  }
+}
+
 TEST_F(CliTrain, LearnsWhatItIsShown) {
   done({"train", "tiny.yaml", "--output", "run", "--set", "train.steps=60", "--set",
         "optimizer.learning_rate=0.02"});

@@ -2,11 +2,15 @@
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/record_function.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
 
 #include "models/vit.h"
+#include "tests/io/temporary_folder.h"
+#include "tests/models/tiny_source.h"
+#include "tests/support/golden.h"
 
 namespace quench {
 namespace {
@@ -28,7 +32,33 @@ class Labels : public BatchSource {
   at::Tensor labels_;
 };
 
-TEST(Evaluate, CountsTheFirstAndTheFirstFiveClasses) {
+// Counts the forward passes.
+class Passes : public TapListener {
+ public:
+  bool wants(const std::string& tap) const override { return tap == "embeddings.sum"; }
+  at::Tensor activation(const std::string&, const at::Tensor& x) override {
+    ++count;
+    return x;
+  }
+  int count = 0;
+};
+
+EvaluationOptions options_of(int64_t batch_size) {
+  EvaluationOptions options;
+  options.batch_size = batch_size;
+  options.device = testing::device();
+  options.label = "";
+  return options;
+}
+
+Pretrained bert_on_device() {
+  Pretrained model = tiny_bert();
+  model.model->parameters.to(testing::device(), at::kFloat);
+  return model;
+}
+
+// Its classes from the likeliest to the least likely: 7, 6, ..., 0.
+Pretrained descending_vit() {
   const auto config = std::make_shared<VitConfig>();
   config->num_labels = 8;
   config->hidden_size = 4;
@@ -40,18 +70,18 @@ TEST(Evaluate, CountsTheFirstAndTheFirstFiveClasses) {
   model.config = config;
   model.model = config->build({}, 2);
   model.model->parameters.initialize(1);
-  model.model->parameters.to(at::kCPU, at::kFloat);
-  // Classes from the likeliest to the least likely: 7, 6, ..., 0.
+  model.model->parameters.to(testing::device(), at::kFloat);
   for (auto& [name, value] : model.model->parameters.named_values()) {
     if (name == "classifier.weight") value.zero_();
     if (name == "classifier.bias") value.copy_(at::arange(8));
   }
-  EvaluationOptions options;
-  options.batch_size = 2;
-  options.label = "";
+  return model;
+}
+
+TEST(Evaluate, CountsTheFirstAndTheFirstFiveClasses) {
   // -100: a picture that could not be read. Nothing counts in the third batch; the last has one.
   const Labels source(at::tensor({7, 6, -100, 3, -100, -100, 2, -100, 7}, at::kLong));
-  const Evaluation result = evaluate(model, source, options);
+  const Evaluation result = evaluate(descending_vit(), source, options_of(2));
   EXPECT_DOUBLE_EQ(*result.accuracy, 2. / 5);
   EXPECT_DOUBLE_EQ(*result.top5_accuracy, 4. / 5);
   EXPECT_EQ(result.samples, 5);
@@ -59,6 +89,104 @@ TEST(Evaluate, CountsTheFirstAndTheFirstFiveClasses) {
   EXPECT_NEAR(result.loss, -(2 * log_p[7] + log_p[6] + log_p[3] + log_p[2]).item<double>() / 5,
               1e-6);
   EXPECT_DOUBLE_EQ(headline(result.to_json()), 40);
+}
+
+TEST(Evaluate, MakesItsBatchesAheadAndInOrder) {
+  using Samples = std::vector<std::vector<int64_t>>;
+  const Pretrained model = bert_on_device();
+  EvaluationOptions options = options_of(3);
+  const auto asked = [&](int64_t expected) {
+    const TinySource source(7);
+    EXPECT_EQ(evaluate(model, source, options).samples, expected);
+    Samples samples;
+    for (const TinySource::Request& request : source.requests()) {
+      samples.push_back(request.samples);
+      EXPECT_EQ(request.positions, request.samples);
+      EXPECT_EQ(request.seed, 1000u);
+      EXPECT_EQ(request.step, 0);
+      EXPECT_FALSE(request.training);
+      EXPECT_NE(request.thread, std::this_thread::get_id());
+    }
+    return samples;
+  };
+  EXPECT_EQ(asked(7), (Samples{{0, 1, 2}, {3, 4, 5}, {6}}));
+  options.max_batches = 2;
+  EXPECT_EQ(asked(6), (Samples{{0, 1, 2}, {3, 4, 5}}));
+}
+
+TEST(Evaluate, AnErrorComesAfterTheBatchesBeforeIt) {
+  Passes passes;
+  EXPECT_EQ(
+      error_of([&] { evaluate(bert_on_device(), TinySource(9, 5), options_of(2), {&passes}); }),
+      "cannot read sample 5");
+  EXPECT_EQ(passes.count, 2);
+}
+
+TEST(Evaluate, WeighsTheLossOfABatchByItsSequences) {
+  const Pretrained model = bert_on_device();
+  const auto loss = [&](int64_t first, int64_t size) {
+    const at::NoGradGuard no_grad;
+    ForwardContext context;
+    const Batch batch = tiny_batch(first, size).to(testing::device());
+    return model.model->forward(batch, context).loss.item<double>();
+  };
+  EvaluationOptions options = options_of(3);
+  options.outliers = false;
+  const Evaluation result = evaluate(model, TinySource(7), options);
+  EXPECT_DOUBLE_EQ(result.loss, (loss(0, 3) * 3 + loss(3, 3) * 3 + loss(6, 1)) / 7);
+  EXPECT_EQ(result.tokens, 7 * 4);
+}
+
+TEST(Evaluate, StatisticsChangeNothingElse) {
+  const Pretrained model = bert_on_device();
+  EvaluationOptions options = options_of(3);
+  Json with = evaluate(model, TinySource(7), options).to_json();
+  options.outliers = false;
+  const Json without = evaluate(model, TinySource(7), options).to_json();
+  EXPECT_TRUE(with.contains("outliers"));
+  EXPECT_FALSE(without.contains("outliers"));
+  with.erase("outliers");
+  EXPECT_EQ(with.size(), without.size());
+  for (const auto& [key, value] : with.items()) {
+    const double expected = value.get<double>();
+    EXPECT_NEAR(without.at(key).get<double>(), expected, 1e-6 * testing::device_factor() * expected)
+        << key;
+  }
+}
+
+TEST(Evaluate, ALossThatIsNotANumberIsNotFinite) {
+  const Pretrained model = bert_on_device();
+  for (auto& [name, value] : model.model->parameters.named_values())
+    if (name == "cls.predictions.bias") value.fill_(NAN);
+  for (const bool outliers : {true, false}) {
+    EvaluationOptions options = options_of(3);
+    options.outliers = outliers;
+    const Json result = evaluate(model, TinySource(7), options).to_json();
+    EXPECT_NE(error_of([&] { check_finite(result); }).find("not finite"), std::string::npos);
+  }
+}
+
+// Numbers that this thread reads from tensors in an evaluation of so many batches.
+int64_t numbers_read(const Pretrained& model, int64_t batches) {
+  thread_local int64_t read;
+  read = 0;
+  const auto count = [](const at::RecordFunction& f) -> std::unique_ptr<at::ObserverContext> {
+    if (std::string_view(f.name()) == "aten::_local_scalar_dense") ++read;
+    return nullptr;
+  };
+  const auto handle = at::addThreadLocalCallback(
+      at::RecordFunctionCallback(count).scopes({at::RecordScope::FUNCTION}));
+  EvaluationOptions options = options_of(2);
+  options.outliers = false;
+  evaluate(model, Labels(at::zeros({2 * batches}, at::kLong)), options);
+  at::removeCallback(handle);
+  return read;
+}
+
+TEST(Evaluate, ABatchReadsNothingButHowManyLabelsItHas) {
+  const Pretrained model = descending_vit();
+  EXPECT_LE(numbers_read(model, 9) - numbers_read(model, 4), 5);
+  EXPECT_GE(numbers_read(model, 4), 3);
 }
 
 TEST(Evaluate, TheHeadlineOfAnOverflowIsInfinite) {
