@@ -1,27 +1,15 @@
 #include "attention/attention.h"
 
 #include <ATen/ATen.h>
-#include <ATen/core/grad_mode.h>
 
 #include <array>
 #include <cmath>
 
 #include "attention/blocked.h"
 #include "attention/fused.h"
+#include "attention/library_attention.h"
 
 namespace quench {
-namespace {
-
-// Whether LibTorch's own fused attention is to compute the plain softmax: on a GPU, with a mask
-// that it knows. Its backward pass repeats its results only in half precision and without a mask.
-bool library_attention_takes(const at::Tensor& qkv, const AttentionMask& mask) {
-  const bool trains = at::GradMode::is_enabled() && qkv.requires_grad();
-  const bool flash = qkv.scalar_type() != at::kFloat && !mask.keys.defined();
-  return qkv.is_cuda() && !(mask.keys.defined() && mask.causal) && (flash || !trains);
-}
-
-}  // namespace
-
 void describe(config::Fields& fields, AttentionConfig& config) {
   fields.variant("softmax", config.softmax, normalizers(), "from scores to probabilities");
   fields.variant("gate", config.gate, gates(), "factor of each head's context");
@@ -69,15 +57,9 @@ at::Tensor Attention::context(const at::Tensor& qkv, const AttentionMask& mask, 
   const bool inner = taps.wanted(scope_, "scores") || taps.wanted(scope_, "probs");
   const std::optional<Stretch> stretch = config_.softmax->stretch(shape_.max_seq_length);
   const double p = stream.training() ? shape_.dropout : 0;
-  if (!inner && stretch && stretch->identity() && p == 0 && library_attention_takes(qkv, mask)) {
-    const at::Tensor heads =
-        qkv.unflatten(-1, {3, shape_.heads, -1}).permute({2, 0, 3, 1, 4});  // [3, B, H, T, d]
-    const std::optional<at::Tensor> keys =
-        mask.keys.defined() ? std::optional(mask.keys.unsqueeze(1).unsqueeze(1)) : std::nullopt;
-    return at::scaled_dot_product_attention(heads[0], heads[1], heads[2], keys, 0, mask.causal)
-        .transpose(1, 2)
-        .flatten(-2);
-  }
+  if (!inner && stretch && stretch->identity() && p == 0 &&
+      library_attention_takes(qkv, shape_.heads, mask))
+    return library_attention(qkv, shape_.heads, mask);
   if (!inner && stretch && fused_attention_takes(qkv))
     return fused_attention(qkv, mask.keys,
                            {shape_.heads, mask.causal, *stretch, p, p > 0 ? stream.next() : 0});

@@ -13,7 +13,8 @@ struct FusedAttention : torch::autograd::Function<FusedAttention> {
   static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& qkv,
                             const std::optional<at::Tensor>& key_mask,
                             const FusedAttentionOptions& options) {
-    const at::Tensor source = qkv.contiguous();
+    const bool cpu = qkv.is_cpu();
+    const at::Tensor source = cpu ? qkv.contiguous() : fused_cuda_heads(qkv, options.heads);
     const at::Tensor mask = key_mask ? key_mask->contiguous() : at::Tensor();
     ctx->save_for_backward({source, mask});
     ctx->saved_data["heads"] = options.heads;
@@ -22,7 +23,8 @@ struct FusedAttention : torch::autograd::Function<FusedAttention> {
     ctx->saved_data["zeta"] = options.stretch.zeta;
     ctx->saved_data["dropout"] = options.dropout;
     ctx->saved_data["key"] = static_cast<int64_t>(options.dropout_key);
-    return (source.is_cpu() ? fused_cpu_forward : fused_cuda_forward)(source, mask, options);
+    return cpu ? fused_cpu_forward(source, mask, options)
+               : fused_cuda_forward(source, qkv.size(1), mask, options);
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
@@ -34,8 +36,9 @@ struct FusedAttention : torch::autograd::Function<FusedAttention> {
         {ctx->saved_data["gamma"].toDouble(), ctx->saved_data["zeta"].toDouble()},
         ctx->saved_data["dropout"].toDouble(),
         static_cast<uint64_t>(ctx->saved_data["key"].toInt())};
-    const auto run = saved[0].is_cpu() ? fused_cpu_backward : fused_cuda_backward;
-    return {run(saved[0], saved[1], options, grads[0].contiguous()), at::Tensor(), at::Tensor()};
+    const auto backward = saved[0].is_cpu() ? fused_cpu_backward : fused_cuda_backward;
+    return {backward(saved[0], saved[1], options, grads[0].contiguous()), at::Tensor(),
+            at::Tensor()};
   }
 };
 

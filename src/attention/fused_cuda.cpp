@@ -6,6 +6,7 @@
 #include <cmath>
 #include <vector>
 
+#include "attention/heads_cuda.h"
 #include "base/error.h"
 #include "device/cuda_kernel.h"
 #include "nn/dropout.h"
@@ -14,13 +15,16 @@
 namespace quench {
 namespace {
 
-constexpr int64_t kBlockElements = int64_t{1} << 26;  // scores formed at a time
+constexpr int64_t kBlockElements = int64_t{1} << 28;  // scores formed at a time
 constexpr int64_t kRowStep = 64;
+constexpr int64_t kKeyStep = 8;       // rows of scores begin where products and packs want them
 constexpr int64_t kMaxLength = 8192;  // a row lies in the registers of its threads
 
 // N is a kind of numbers. A row of scores belongs to WARPS warps; each thread holds ITERATIONS
-// times PACK neighbours. The arithmetic is that of RowTransform in fused_cpu.cpp.
+// times PACK neighbours. Rows are filled up to `keys` with keys that do not exist, whose
+// probability is 0. The arithmetic is that of RowTransform in fused_cpu.cpp.
 constexpr char kSource[] = R"(
+const int PACK = 4;
 const int kRowThreads = 32 * WARPS;
 const int kValues = ITERATIONS * PACK;
 const float kLowest = -3.4028234663852886e38f;
@@ -50,6 +54,7 @@ struct Row {
     mask = rows.key_mask ? rows.key_mask + group / rows.heads * rows.length : 0;
   }
   __device__ int key(int i, int u) const { return (i * kRowThreads + thread) * PACK + u; }
+  __device__ bool exists(int key) const { return key < r.keys && key < r.length; }
   __device__ bool hidden(int key) const {
     return (r.causal && key > query) || (mask && !mask[key]);
   }
@@ -81,15 +86,15 @@ __device__ float reduce(float x) {
 
 struct __align__(sizeof(N::stored) * PACK) Pack { N::stored values[PACK]; };
 
-__device__ void load(const N::stored* from, const Row& row, float* x, float otherwise) {
+__device__ void load(const N::stored* from, const Row& row, float* x) {
 #pragma unroll
   for (int i = 0; i < ITERATIONS; ++i) {
     const int first = row.key(i, 0);
+    const bool needed = row.exists(first) && (row.mask || !row.hidden(first));
     Pack pack;
-    if (first < row.r.keys) pack = *(const Pack*)(from + first);
+    if (needed) pack = *(const Pack*)(from + first);
 #pragma unroll
-    for (int u = 0; u < PACK; ++u)
-      x[i * PACK + u] = first < row.r.keys ? N::load(pack.values[u]) : otherwise;
+    for (int u = 0; u < PACK; ++u) x[i * PACK + u] = needed ? N::load(pack.values[u]) : 0.f;
   }
 }
 
@@ -107,19 +112,19 @@ __device__ void store(N::stored* to, const Row& row, const float* x) {
 
 // p = softmax of the masked scores.
 __device__ void softmax(const N::stored* scores, const Row& row, float* p) {
-  load(scores, row, p, kLowest);
+  load(scores, row, p);
   float top = kLowest;
 #pragma unroll
   for (int v = 0; v < kValues; ++v) {
     const int key = row.key(v / PACK, v % PACK);
-    if (key < row.r.keys && row.hidden(key)) p[v] = kLowest;
+    if (!row.exists(key) || row.hidden(key)) p[v] = kLowest;
     top = fmaxf(top, p[v]);
   }
   top = reduce<Max>(top);
   float sum = 0;
 #pragma unroll
   for (int v = 0; v < kValues; ++v) {
-    p[v] = row.key(v / PACK, v % PACK) < row.r.keys ? expf(p[v] - top) : 0.f;
+    p[v] = row.exists(row.key(v / PACK, v % PACK)) ? expf(p[v] - top) : 0.f;
     sum += p[v];
   }
   const float inverse = 1 / reduce<Sum>(sum);
@@ -151,7 +156,7 @@ extern "C" __global__ void backward(N::stored* scores, N::stored* grads, Rows ro
   N::stored *own = scores + index * rows.keys, *own_grads = grads + index * rows.keys;
   float p[kValues], grad[kValues], out[kValues];
   softmax(own, row, p);
-  load(own_grads, row, grad, 0.f);
+  load(own_grads, row, grad);
   float dot = 0;
   bool sees = false;
 #pragma unroll
@@ -169,7 +174,7 @@ extern "C" __global__ void backward(N::stored* scores, N::stored* grads, Rows ro
       grad[v] *= kept;
     }
     dot += p[v] * grad[v];
-    sees = sees || (key < rows.keys && !row.hidden(key));
+    sees = sees || (row.exists(key) && !row.hidden(key));
   }
   store(own, row, out);
   dot = reduce<Sum>(dot);
@@ -179,7 +184,7 @@ extern "C" __global__ void backward(N::stored* scores, N::stored* grads, Rows ro
   for (int v = 0; v < kValues; ++v) {
     const int key = row.key(v / PACK, v % PACK);
     grad[v] = p[v] * (grad[v] - dot);
-    if (ties && key < rows.keys) grad[v] *= key > row.query && !row.mask[key] ? 0.f : 0.5f;
+    if (ties && row.exists(key)) grad[v] *= key > row.query && !row.mask[key] ? 0.f : 0.5f;
   }
   store(own_grads, row, grad);
 }
@@ -199,13 +204,12 @@ struct Rows {
 
 // How the threads of a block share its rows.
 struct Geometry {
-  int64_t warps, rows, pack, iterations;
+  int64_t warps, rows, iterations;
 };
 
 Geometry geometry(int64_t keys) {
-  const int64_t warps = keys <= 256 ? 1 : keys <= 1024 ? 4 : 8, pack = keys % 4 == 0 ? 4 : 1;
-  const int64_t step = 32 * warps * pack;
-  return {warps, warps == 1 ? 4 : 1, pack, (keys + step - 1) / step};
+  const int64_t warps = keys <= 256 ? 1 : keys <= 1024 ? 4 : 8, step = 32 * warps * 4;
+  return {warps, warps == 1 ? 4 : 1, (keys + step - 1) / step};
 }
 
 void launch(const char* name, const at::Tensor& scores, const Rows& rows,
@@ -215,8 +219,7 @@ void launch(const char* name, const at::Tensor& scores, const Rows& rows,
   kernels
       .get(name,
            concat("#define N ", *cuda_number(scores.scalar_type()), "\n#define WARPS ", g.warps,
-                  "\n#define ROWS ", g.rows, "\n#define PACK ", g.pack, "\n#define ITERATIONS ",
-                  g.iterations, "\n"),
+                  "\n#define ROWS ", g.rows, "\n#define ITERATIONS ", g.iterations, "\n"),
            {kCudaNumbers, kCudaDropoutHash, kSource})
       .launch(scores.device(), (static_cast<int64_t>(rows.count) + g.rows - 1) / g.rows,
               32 * g.warps * g.rows, arguments);
@@ -227,37 +230,48 @@ struct Block {
   int64_t begin, end, keys;
 };
 
-// One attention call; heads are [B H, T, d] each.
+// One attention call over the parts [3, B H, length, d] of fused_cuda_heads().
 class Call {
  public:
-  Call(const at::Tensor& qkv, const at::Tensor& key_mask, const FusedAttentionOptions& options)
-      : options_(options), key_mask_(key_mask), batch_(qkv.size(0)), length_(qkv.size(1)) {
-    const at::Tensor parts = by_head(qkv).contiguous().flatten(1, 2);
-    q_ = parts[0], k_ = parts[1], v_ = parts[2];
-    scale_ = 1 / std::sqrt(static_cast<double>(q_.size(-1)));
-  }
+  Call(const at::Tensor& parts, int64_t tokens, const at::Tensor& key_mask,
+       const FusedAttentionOptions& options)
+      : options_(options),
+        key_mask_(key_mask),
+        batch_(parts.size(1) / options.heads),
+        tokens_(tokens),
+        q_(parts[0].narrow(1, 0, tokens)),
+        k_(parts[1]),
+        v_(parts[2]),
+        scale_(1 / std::sqrt(static_cast<double>(parts.size(3)))) {}
 
   at::Tensor forward() const {
-    at::Tensor context = at::empty_like(q_);
+    const at::Tensor context = at::empty({1, q_.size(0), tokens_, q_.size(2)}, q_.options());
     for (const Block& b : blocks()) {
-      at::Tensor probs = scores(b), out = context.narrow(1, b.begin, b.end - b.begin);
+      at::Tensor probs = scores(b), out = context[0].narrow(1, b.begin, b.end - b.begin);
       const Rows rows = this->rows(b);
       void* data = probs.mutable_data_ptr();
       launch("forward", probs, rows, {&data, &rows});
       at::bmm_out(out, probs, v_.narrow(1, 0, b.keys));
     }
-    return context.unflatten(0, {batch_, -1}).transpose(1, 2).flatten(-2);
+    return merge_heads(context, batch_, tokens_);
   }
 
   at::Tensor backward(const at::Tensor& grad_context) const {
-    const int64_t heads = options_.heads;
-    const at::Tensor grad =
-        grad_context.unflatten(-1, {heads, -1}).transpose(1, 2).contiguous().flatten(0, 1);
+    const at::Tensor grad = split_heads(grad_context, 1, options_.heads, tokens_)[0];
     const std::vector<Block> all = blocks();
     // Keys and values get a term from every block: in float32, if they are several.
     const auto dtype = all.size() > 1 ? at::kFloat : q_.scalar_type();
-    const at::Tensor grads =
-        at::zeros({3, q_.size(0), length_, q_.size(-1)}, q_.options().dtype(dtype));
+    const auto options = q_.options().dtype(dtype);
+    const std::vector<int64_t> shape{3, k_.size(0), k_.size(1), k_.size(2)};
+    const at::Tensor grads = all.size() > 1 ? at::zeros(shape, options) : at::empty(shape, options);
+    // sum (+)= scale a b
+    const auto add = [&](at::Tensor sum, const at::Tensor& a, const at::Tensor& b, double scale) {
+      if (all.size() > 1) {
+        sum.add_(at::bmm(a, b), scale);
+      } else {
+        sum.baddbmm_(a, b, /*beta=*/0, scale);
+      }
+    };
     for (const Block& b : all) {
       const int64_t rows_in = b.end - b.begin;
       const auto queries = [&](const at::Tensor& x) { return x.narrow(1, b.begin, rows_in); };
@@ -267,30 +281,23 @@ class Call {
       const Rows rows = this->rows(b);
       void *data = probs.mutable_data_ptr(), *grad_data = grad_scores.mutable_data_ptr();
       launch("backward", probs, rows, {&data, &grad_data, &rows});
-      queries(grads[0]).add_(at::bmm(grad_scores, keys(k_)), scale_);
-      keys(grads[1]).add_(at::bmm(grad_scores.transpose(1, 2), queries(q_)), scale_);
-      keys(grads[2]).add_(at::bmm(probs.transpose(1, 2), queries(grad)));
+      add(queries(grads[0]), grad_scores, keys(k_), scale_);
+      add(keys(grads[1]), grad_scores.transpose(1, 2), queries(q_), scale_);
+      add(keys(grads[2]), probs.transpose(1, 2), queries(grad), 1);
     }
-    return grads.unflatten(1, {batch_, heads})
-        .permute({1, 3, 0, 2, 4})
-        .flatten(2)
-        .to(q_.scalar_type());
+    return merge_heads(grads.to(q_.scalar_type()), batch_, tokens_);
   }
 
  private:
-  // [B, T, 3 D] -> [3, B, H, T, d]
-  at::Tensor by_head(const at::Tensor& qkv) const {
-    return qkv.unflatten(-1, {3, options_.heads, -1}).permute({2, 0, 3, 1, 4});
-  }
-
   std::vector<Block> blocks() const {
     std::vector<Block> blocks;
-    // Whole packs of neighbours in every row.
+    const int64_t length = k_.size(1);
     const int64_t step =
-        std::max<int64_t>(kBlockElements / (q_.size(0) * length_) / kRowStep, 1) * kRowStep;
-    for (int64_t begin = 0; begin < length_; begin += step) {
-      const int64_t end = std::min(begin + step, length_);
-      blocks.push_back({begin, end, options_.causal && !key_mask_.defined() ? end : length_});
+        std::max<int64_t>(kBlockElements / (q_.size(0) * length) / kRowStep, 1) * kRowStep;
+    const bool short_rows = options_.causal && !key_mask_.defined();
+    for (int64_t begin = 0; begin < tokens_; begin += step) {
+      const int64_t end = std::min(begin + step, tokens_);
+      blocks.push_back({begin, end, short_rows && end < tokens_ ? end : length});
     }
     return blocks;
   }
@@ -309,7 +316,7 @@ class Call {
             narrow(b.keys),
             narrow(b.end - b.begin),
             narrow(b.begin),
-            narrow(length_),
+            narrow(tokens_),
             narrow(o.heads),
             key_mask_.defined() ? key_mask_.const_data_ptr() : nullptr,
             o.causal,
@@ -322,9 +329,10 @@ class Call {
   }
 
   FusedAttentionOptions options_;
-  at::Tensor key_mask_, q_, k_, v_;
-  int64_t batch_, length_;
-  double scale_ = 1;
+  at::Tensor key_mask_;
+  int64_t batch_, tokens_;
+  at::Tensor q_, k_, v_;  // [B H, T, d], and twice [B H, length, d]
+  double scale_;
 };
 
 }  // namespace
@@ -334,15 +342,19 @@ bool fused_cuda_takes(const at::Tensor& qkv) {
          can_compile_kernels();
 }
 
-at::Tensor fused_cuda_forward(const at::Tensor& qkv, const at::Tensor& key_mask,
-                              const FusedAttentionOptions& options) {
-  return Call(qkv, key_mask, options).forward();
+at::Tensor fused_cuda_heads(const at::Tensor& qkv, int64_t heads) {
+  return split_heads(qkv, 3, heads, (qkv.size(1) + kKeyStep - 1) / kKeyStep * kKeyStep);
 }
 
-at::Tensor fused_cuda_backward(const at::Tensor& qkv, const at::Tensor& key_mask,
+at::Tensor fused_cuda_forward(const at::Tensor& parts, int64_t tokens, const at::Tensor& key_mask,
+                              const FusedAttentionOptions& options) {
+  return Call(parts, tokens, key_mask, options).forward();
+}
+
+at::Tensor fused_cuda_backward(const at::Tensor& parts, const at::Tensor& key_mask,
                                const FusedAttentionOptions& options,
                                const at::Tensor& grad_context) {
-  return Call(qkv, key_mask, options).backward(grad_context);
+  return Call(parts, grad_context.size(1), key_mask, options).backward(grad_context);
 }
 
 }  // namespace quench

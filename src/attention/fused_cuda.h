@@ -13,11 +13,15 @@ namespace quench {
 // most 8192 tokens.
 bool fused_cuda_takes(const at::Tensor& qkv);
 
-// As fused_attention() and its gradient, without a graph; all tensors contiguous. Softmax and sums
-// in float32, scores and probabilities in the dtype of qkv.
-at::Tensor fused_cuda_forward(const at::Tensor& qkv, const at::Tensor& key_mask,
+// qkv by heads, as the two below take it: [3, B H, length, d], T filled up to a length that
+// products like.
+at::Tensor fused_cuda_heads(const at::Tensor& qkv, int64_t heads);
+
+// As fused_attention() and its gradient, without a graph; of `tokens` tokens. Softmax and sums in
+// float32, scores and probabilities in the dtype of qkv.
+at::Tensor fused_cuda_forward(const at::Tensor& parts, int64_t tokens, const at::Tensor& key_mask,
                               const FusedAttentionOptions& options);
-at::Tensor fused_cuda_backward(const at::Tensor& qkv, const at::Tensor& key_mask,
+at::Tensor fused_cuda_backward(const at::Tensor& parts, const at::Tensor& key_mask,
                                const FusedAttentionOptions& options,
                                const at::Tensor& grad_context);
 
