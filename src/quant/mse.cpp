@@ -9,6 +9,8 @@
 // Both follow the reference: which of them `auto` takes (grid for symmetric grids, golden section
 // for asymmetric ones), intervals up to an absolute 0.5 beyond the data, one-sidedness and radius
 // decided by the first tensor, float32 losses summed over rows first and then over row sums.
+//
+// A search decides by numbers: on a device it waits for each of them.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
@@ -77,7 +79,8 @@ class MseEstimator : public RangeEstimator {
         max_skew_((int64_t{1} << options.bits) / 4) {}
 
   void observe(const at::Tensor& x) override {
-    const Range seen = finite_min_max(x, false);
+    const Range seen = min_max(x, false);
+    check_finite(seen, x.sizes());
     if (!radius_) start(seen.min.item<double>(), seen.max.item<double>());
     const at::Tensor data = x.detach().to(at::kFloat).contiguous();
     const std::vector<Interval> best = grid_search_ ? search_grid(data) : search_golden(data);
