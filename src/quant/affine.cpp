@@ -65,10 +65,9 @@ Affine affine_from_range(const Range& range, int64_t bits, bool symmetric) {
   const at::Tensor min = range.min.clamp_max(0);
   const at::Tensor max = range.max.clamp_min(kSmallestScale);
   const double size = std::exp2(bits);
-  const at::Tensor is_signed =
-      symmetric ? (min < 0).any().to(min.scalar_type()) : at::zeros({}, min.options());
   Affine affine;
-  affine.int_min = at::rsub(is_signed * (size / 2), 0);  // a product with -1 would make -0 of 0
+  affine.int_min = at::zeros({}, min.options());
+  if (symmetric) affine.int_min = affine.int_min.add((min < 0).any(), -size / 2);
   affine.int_max = affine.int_min + (size - 1);
   // Divided by a tensor: on a GPU a number's reciprocal would be multiplied.
   const at::Tensor delta = (symmetric ? at::maximum(-min, max) : max - min) / affine.int_max;
