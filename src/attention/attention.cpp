@@ -38,10 +38,12 @@ at::Tensor Attention::operator()(const at::Tensor& x, const AttentionMask& mask,
   return taps(scope_, "output", output_(taps(scope_, "gated", select_rows(y, rows)), taps));
 }
 
-// [B, T, 3 D]. With a listener, query, key and value are three products, as in the reference:
-// a product three times as wide may be summed in another order.
+// [B, T, 3 D]. Where weights are replaced, query, key and value are three products, as in the
+// reference: a product three times as wide may be summed in another order.
 at::Tensor Attention::project(const at::Tensor& x, const Taps& taps) const {
-  if (!taps.listening()) return qkv_(x, taps);
+  const bool apart = taps.replaces_weights() || taps.wanted(scope_, "query") ||
+                     taps.wanted(scope_, "key") || taps.wanted(scope_, "value");
+  if (!apart) return qkv_(x, taps);
   std::vector<at::Tensor> projected;
   for (size_t i = 0; i < 3; ++i) {
     const Parameter::Part& weight = qkv_.weight->parts[i];

@@ -172,15 +172,15 @@ CudaKernel& CudaKernels::get(const std::string& name, const std::string& definit
 }
 
 void CudaKernel::launch(at::Device device, int64_t blocks, int64_t threads,
-                        std::initializer_list<const void*> arguments) {
+                        std::initializer_list<const void*> arguments, int64_t blocks_y) {
   check(can_compile_kernels(), "kernel ", name_, ": no CUDA device, or no NVRTC beside LibTorch");
   make_context_current(*cuda_interface(), device.index());
   std::vector<void*> pointers;
   for (const void* argument : arguments) pointers.push_back(const_cast<void*>(argument));
   void* stream = at::accelerator::getCurrentStream(device.index()).native_handle();
   const int failed = cuda_interface()->launch_kernel(
-      function_on(device), static_cast<unsigned>(blocks), 1, 1, static_cast<unsigned>(threads), 1,
-      1, 0, stream, pointers.data(), nullptr);
+      function_on(device), static_cast<unsigned>(blocks), static_cast<unsigned>(blocks_y), 1,
+      static_cast<unsigned>(threads), 1, 1, 0, stream, pointers.data(), nullptr);
   check(failed == 0, "the kernel ", name_, " was not started: CUDA error ", failed);
 }
 

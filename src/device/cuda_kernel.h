@@ -22,10 +22,11 @@ class CudaKernel {
   CudaKernel(const CudaKernel&) = delete;
   CudaKernel& operator=(const CudaKernel&) = delete;
 
-  // Starts it on the current stream of `device` with `blocks` blocks of `threads` threads;
-  // `arguments` point to the kernel's arguments, in order. Throws Error with the compiler's log.
+  // Starts it on the current stream of `device` with `blocks` times `blocks_y` blocks of `threads`
+  // threads; `arguments` point to the kernel's arguments, in order. Throws Error with the
+  // compiler's log.
   void launch(at::Device device, int64_t blocks, int64_t threads,
-              std::initializer_list<const void*> arguments);
+              std::initializer_list<const void*> arguments, int64_t blocks_y = 1);
 
  private:
   void* function_on(at::Device device);

@@ -31,14 +31,24 @@ at::Tensor OutlierListener::activation(const std::string& tap, const at::Tensor&
   const auto& points = figures_.token_rows;
   const bool token_rows = std::any_of(points.begin(), points.end(),
                                       [&](std::string_view point) { return tap.ends_with(point); });
-  taps_[tap].add(x.detach(), token_rows ? RowKind::kToken : RowKind::kSequence, kurtosis_);
+  if (last_.value.is_same(x) && last_.token_rows == token_rows) {
+    repeats_[tap] = last_.tap;
+    return x;
+  }
+  last_ = {tap, x, token_rows};
+  taps_[tap].add(x, token_rows ? RowKind::kToken : RowKind::kSequence, kurtosis_);
   return x;
+}
+
+const TensorStatistics& OutlierListener::statistics(const std::string& tap) const {
+  const auto repeat = repeats_.find(tap);
+  return taps_.at(repeat == repeats_.end() ? tap : repeat->second);
 }
 
 double OutlierListener::largest(std::string_view point, int64_t layers, Statistic statistic) const {
   double largest = 0;
   for (int64_t j = 0; j < layers; ++j)
-    raise_to(largest, (taps_.at(concat("layers.", j, ".", point)).*statistic)());
+    raise_to(largest, (statistics(concat("layers.", j, ".", point)).*statistic)());
   return largest;
 }
 
@@ -47,7 +57,7 @@ Json OutlierListener::reference(int64_t layers) const {
   double max_inf_norm = 0, kurtosis_sum = 0, max_kurtosis = 0;
   int64_t kurtosis_count = 0;
   for (const PaperFigures::Watched& w : figures_.watched) {
-    const TensorStatistics& statistics = taps_.at(w.tap);
+    const TensorStatistics& statistics = this->statistics(w.tap);
     figures[w.module] = statistics.mean_inf_norm();
     raise_to(max_inf_norm, statistics.mean_inf_norm());
     if (!w.kurtosis) continue;
@@ -72,15 +82,18 @@ Json OutlierListener::report(int64_t layers) const {
       {"avg_kurtosis", reference.at("avg_kurtosis")},
       {"max_kurtosis", reference.at("max_kurtosis")},
       {"taps", Json::object()}};
+  std::vector<std::string> names;
+  for (const auto& [tap, measured] : taps_) names.push_back(tap);
+  for (const auto& [tap, other] : repeats_) names.push_back(tap);
   Json outliers_per_layer = Json::array();
   for (int64_t j = 0; j < layers; ++j) {
     int64_t count = 0;
-    for (const auto& [tap, statistics] : taps_)
-      if (tap.starts_with(concat("layers.", j, "."))) count += statistics.outliers();
+    for (const std::string& tap : names)
+      if (tap.starts_with(concat("layers.", j, "."))) count += statistics(tap).outliers();
     outliers_per_layer.push_back(count);
   }
   report["outliers_per_layer"] = outliers_per_layer;
-  for (const auto& [tap, statistics] : taps_) report["taps"][tap] = statistics.to_json();
+  for (const std::string& tap : names) report["taps"][tap] = statistics(tap).to_json();
   report["reference"] = reference;
   return report;
 }

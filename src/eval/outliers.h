@@ -28,6 +28,8 @@ class OutlierListener : public TapListener {
  private:
   using Statistic = double (TensorStatistics::*)() const;
 
+  // Of a tap that was measured, under its own name or another's.
+  const TensorStatistics& statistics(const std::string& tap) const;
   // Over the layers; a NaN counts as the largest.
   double largest(std::string_view point, int64_t layers, Statistic statistic) const;
   Json reference(int64_t layers) const;
@@ -35,6 +37,13 @@ class OutlierListener : public TapListener {
   PaperFigures figures_;
   bool kurtosis_ = true;
   std::map<std::string, TensorStatistics> taps_;
+  // Taps that hand on what the one before them did: measured once, under that one's name.
+  std::map<std::string, std::string> repeats_;
+  struct Last {
+    std::string tap;
+    at::Tensor value;
+    bool token_rows = false;
+  } last_;
 };
 
 }  // namespace quench

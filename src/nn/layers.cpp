@@ -9,8 +9,8 @@ namespace quench {
 at::Tensor Linear::operator()(const at::Tensor& x, const Taps& taps) const {
   const at::Tensor b = bias ? bias->value : at::Tensor();
   // Quantized runs follow the last bits of the reference, whose products are LibTorch's own.
-  return taps.listening() ? at::linear(x, tapped(*weight, taps), b)
-                          : linear_map(x, weight->value, b);
+  return taps.replaces_weights() ? at::linear(x, tapped(*weight, taps), b)
+                                 : linear_map(x, weight->value, b);
 }
 
 Linear add_linear(Parameters& parameters, const std::string& name, int64_t in, int64_t out,

@@ -43,7 +43,7 @@ at::Tensor Parameter::view(const Part& part, const at::Tensor& tensor) const {
 }
 
 at::Tensor tapped(const Parameter& parameter, const Taps& taps) {
-  if (!taps.listening()) return parameter.value;
+  if (!taps.replaces_weights()) return parameter.value;
   if (parameter.parts.size() == 1) return taps.weight(parameter.parts[0].name, parameter.value);
   std::vector<at::Tensor> parts;
   for (const Parameter::Part& part : parameter.parts)

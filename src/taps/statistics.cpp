@@ -8,14 +8,15 @@
 #include <limits>
 #include <mutex>
 #include <numeric>
+#include <utility>
 
 #include "base/error.h"
 #include "base/simd.h"
+#include "taps/statistics_device.h"
 
 namespace quench {
 namespace {
 
-constexpr double kKurtosisEpsilon = 1e-6;
 constexpr double kOutlierSigmas = 6;
 constexpr int64_t kGrainSize = 32768;  // elements a task
 
@@ -161,15 +162,22 @@ double TensorStatistics::Average::mean() const { return sum / static_cast<double
 void TensorStatistics::add(const at::Tensor& x, RowKind kind, bool with_kurtosis) {
   check(x.numel() > 0, "outlier statistics of the empty tensor of shape ", x.sizes());
   check(x.dim() > 0, "outlier statistics need a tensor with dimensions");
-  const at::Tensor data = x.detach().to(at::kCPU, at::kFloat).contiguous();
-  const int64_t dimensions = data.size(-1);
+  const int64_t vectors = x.numel() / x.size(-1);
+  const int64_t rows = kind == RowKind::kToken || x.dim() == 1 ? vectors : x.size(0);
+  values_ += x.numel();
+  if (x.is_cpu())
+    add_on_cpu(x.detach().to(at::kFloat).contiguous(), rows, with_kurtosis);
+  else
+    add_on_device(x.detach().contiguous(), rows, with_kurtosis);
+}
+
+void TensorStatistics::add_on_cpu(const at::Tensor& x, int64_t count, bool with_kurtosis) {
+  const int64_t dimensions = x.size(-1), vectors = x.numel() / dimensions;
   if (dimension_max_.size() < static_cast<size_t>(dimensions)) {
     dimension_max_.resize(static_cast<size_t>(dimensions));
     dimension_outliers_.resize(static_cast<size_t>(dimensions));
   }
-  const int64_t vectors = data.numel() / dimensions;
-  const int64_t count = kind == RowKind::kToken || data.dim() == 1 ? vectors : data.size(0);
-  const Rows rows{data.const_data_ptr<float>(), count, vectors / count, dimensions};
+  const Rows rows{x.const_data_ptr<float>(), count, vectors / count, dimensions};
   const Measured measured = measure(rows);
   for (const Moments& row : measured.rows) {
     inf_norm_.add(row.max_abs);
@@ -179,19 +187,91 @@ void TensorStatistics::add(const at::Tensor& x, RowKind kind, bool with_kurtosis
   for (size_t d = 0; d < measured.dimension_max.size(); ++d) {
     dimension_max_[d] = std::max(dimension_max_[d], measured.dimension_max[d]);
   }
-  values_ += data.numel();
   count_outliers(rows, measured, dimension_outliers_);
 }
 
-double TensorStatistics::mean_inf_norm() const { return inf_norm_.mean(); }
+void TensorStatistics::add_on_device(const at::Tensor& source, int64_t count, bool with_kurtosis) {
+  const at::Tensor x = source.scalar_type() == at::kDouble ? source.to(at::kFloat) : source;
+  const int64_t dimensions = x.size(-1);
+  if (device_.dimension_max.defined() && device_.dimension_max.size(0) < dimensions) read_device();
+  if (!device_.inf_norm.defined()) {
+    const auto zeros = [&](at::IntArrayRef shape, at::ScalarType dtype) {
+      return at::zeros(shape, x.options().dtype(dtype));
+    };
+    for (at::Tensor* sum : {&device_.inf_norm, &device_.kurtosis, &device_.max_abs})
+      *sum = zeros({}, at::kDouble);
+    device_.dimension_max = zeros({dimensions}, at::kFloat);
+    device_.dimension_outliers = zeros({dimensions}, at::kLong);
+  }
+  const RowMoments rows = row_moments(x.view({count, -1}));
+  device_.inf_norm += rows.max_abs.sum();
+  inf_norm_.count += count;
+  if (with_kurtosis) {
+    device_.kurtosis += rows.kurtosis.sum();
+    kurtosis_.count += count;
+  }
+  device_.max_abs.copy_(at::maximum(device_.max_abs, rows.max_abs.amax()));
+  // Mean and deviation of the whole tensor, from those of rows of equal size.
+  const double all = static_cast<double>(x.numel()), size = all / static_cast<double>(count);
+  const at::Tensor mean = rows.mean.mean(),
+                   squares = (rows.central2 + size * (rows.mean - mean).square()).sum();
+  at::Tensor largest = device_.dimension_max.narrow(0, 0, dimensions),
+             outliers = device_.dimension_outliers.narrow(0, 0, dimensions);
+  add_dimensions(x.view({-1, dimensions}), mean, kOutlierSigmas * (squares / (all - 1)).sqrt(),
+                 largest, outliers);
+}
 
-double TensorStatistics::mean_kurtosis() const { return kurtosis_.mean(); }
+void TensorStatistics::read_device() const {
+  if (!device_.inf_norm.defined()) return;
+  const OnDevice seen = std::exchange(device_, OnDevice());
+  inf_norm_.sum += seen.inf_norm.item<double>();
+  kurtosis_.sum += seen.kurtosis.item<double>();
+  const double largest = seen.max_abs.item<double>();
+  max_abs_ = std::isnan(largest) ? largest : std::max(max_abs_, largest);
+  const at::Tensor maxima = seen.dimension_max.cpu(), counts = seen.dimension_outliers.cpu();
+  const size_t dimensions = static_cast<size_t>(maxima.size(0));
+  if (dimension_max_.size() < dimensions) {
+    dimension_max_.resize(dimensions);
+    dimension_outliers_.resize(dimensions);
+  }
+  for (size_t d = 0; d < dimensions; ++d) {
+    dimension_max_[d] = std::max(dimension_max_[d], maxima.const_data_ptr<float>()[d]);
+    dimension_outliers_[d] += counts.const_data_ptr<int64_t>()[d];
+  }
+}
+
+double TensorStatistics::mean_inf_norm() const {
+  read_device();
+  return inf_norm_.mean();
+}
+
+double TensorStatistics::mean_kurtosis() const {
+  read_device();
+  return kurtosis_.mean();
+}
+
+double TensorStatistics::max_abs() const {
+  read_device();
+  return max_abs_;
+}
+
+std::vector<float> TensorStatistics::max_abs_per_dimension() const {
+  read_device();
+  return dimension_max_;
+}
+
+std::vector<int64_t> TensorStatistics::outliers_per_dimension() const {
+  read_device();
+  return dimension_outliers_;
+}
 
 int64_t TensorStatistics::outliers() const {
+  read_device();
   return std::accumulate(dimension_outliers_.begin(), dimension_outliers_.end(), int64_t{0});
 }
 
 Json TensorStatistics::to_json() const {
+  read_device();
   std::vector<size_t> dimensions;
   for (size_t d = 0; d < dimension_outliers_.size(); ++d) {
     if (dimension_outliers_[d] > 0) dimensions.push_back(d);

@@ -17,6 +17,8 @@
 
 namespace quench {
 
+inline constexpr double kKurtosisEpsilon = 1e-6;
+
 enum class RowKind {
   kSequence,  // a row for each index of dimension 0: all tokens of a sequence together
   kToken      // a row for each vector of the last dimension
@@ -26,15 +28,16 @@ class TensorStatistics {
  public:
   // `x` is [..., D]; where D differs between calls, figures per dimension have the largest. Adds to
   // the average of the kurtosis only if `with_kurtosis`. Throws Error where `x` is empty. A NaN
-  // makes the averages NaN, which JSON writes as null.
+  // makes the averages NaN, which JSON writes as null. What is added on a device that is not the
+  // CPU stays there, until a figure is asked for.
   void add(const at::Tensor& x, RowKind rows, bool with_kurtosis = true);
 
   double mean_inf_norm() const;  // NaN before the first row
   double mean_kurtosis() const;
-  double max_abs() const { return max_abs_; }
+  double max_abs() const;
   int64_t outliers() const;
-  const std::vector<float>& max_abs_per_dimension() const { return dimension_max_; }          // [D]
-  const std::vector<int64_t>& outliers_per_dimension() const { return dimension_outliers_; }  // [D]
+  std::vector<float> max_abs_per_dimension() const;     // [D]
+  std::vector<int64_t> outliers_per_dimension() const;  // [D]
 
   // {"inf_norm", "kurtosis" (only if measured), "max_abs", "values", "outliers",
   //  "outlier_dimensions": [{"dimension", "outliers", "max_abs"}, ...]}, most outliers first.
@@ -48,11 +51,22 @@ class TensorStatistics {
     double mean() const;
   };
 
-  Average inf_norm_, kurtosis_;
-  double max_abs_ = 0;
+  // What add() gathered on a device; undefined tensors: nothing yet.
+  struct OnDevice {
+    at::Tensor inf_norm, kurtosis, max_abs;  // sums over the rows, and the largest: float64, 0-dim
+    at::Tensor dimension_max, dimension_outliers;  // [D] float32, int64
+  };
+
+  void add_on_cpu(const at::Tensor& x, int64_t rows, bool with_kurtosis);
+  void add_on_device(const at::Tensor& x, int64_t rows, bool with_kurtosis);
+  void read_device() const;  // moves `device_` into the rest
+
+  mutable OnDevice device_;
+  mutable Average inf_norm_, kurtosis_;
+  mutable double max_abs_ = 0;
   int64_t values_ = 0;
-  std::vector<float> dimension_max_;
-  std::vector<int64_t> dimension_outliers_;
+  mutable std::vector<float> dimension_max_;
+  mutable std::vector<int64_t> dimension_outliers_;
 };
 
 }  // namespace quench

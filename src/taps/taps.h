@@ -29,6 +29,9 @@ class TapListener {
   // Sees the weight called `name` (a Hugging Face parameter name) where it is used, and returns the
   // one to use.
   virtual at::Tensor weight(const std::string& /*name*/, const at::Tensor& w) { return w; }
+  // Whether weight() may return another one. If none does, layers compute as with nothing
+  // listening; if one does, every weight has a product of its own, summed as the reference sums.
+  virtual bool replaces_weights() const { return false; }
 };
 
 class Taps {
@@ -37,6 +40,10 @@ class Taps {
   explicit Taps(std::vector<TapListener*> listeners) : listeners_(std::move(listeners)) {}
 
   bool listening() const { return !listeners_.empty(); }
+
+  bool replaces_weights() const {
+    return std::ranges::any_of(listeners_, &TapListener::replaces_weights);
+  }
 
   bool wanted(const std::string& scope, const char* point) const {
     for (const TapListener* listener : listeners_)
