@@ -19,6 +19,7 @@ class OutlierListener : public TapListener {
 
   bool wants(const std::string& tap) const override;
   at::Tensor activation(const std::string& tap, const at::Tensor& x) override;
+  bool replaces_weights() const override { return false; }
 
   void measure_kurtosis(bool on) { kurtosis_ = on; }
 

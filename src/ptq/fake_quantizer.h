@@ -22,7 +22,6 @@ class FakeQuantizer : public TapListener {
   bool wants(const std::string& tap) const override;
   at::Tensor activation(const std::string& tap, const at::Tensor& x) override;
   at::Tensor weight(const std::string& name, const at::Tensor& w) override;
-  bool replaces_weights() const override { return true; }
 
   // Ends calibration: every range that was estimated stays as it is.
   void fix();

@@ -29,9 +29,9 @@ class TapListener {
   // Sees the weight called `name` (a Hugging Face parameter name) where it is used, and returns the
   // one to use.
   virtual at::Tensor weight(const std::string& /*name*/, const at::Tensor& w) { return w; }
-  // Whether weight() may return another one. If none does, layers compute as with nothing
-  // listening; if one does, every weight has a product of its own, summed as the reference sums.
-  virtual bool replaces_weights() const { return false; }
+  // Whether weight() may return another one: every weight then has a product of its own, summed as
+  // the reference sums. Where all listeners only watch, layers compute as with nothing listening.
+  virtual bool replaces_weights() const { return true; }
 };
 
 class Taps {

@@ -11,6 +11,7 @@ class ActivationPenalty : public TapListener {
  public:
   bool wants(const std::string& name) const override;
   at::Tensor activation(const std::string& name, const at::Tensor& x) override;
+  bool replaces_weights() const override { return false; }
 
   // Of the forward pass since the last call: 0-dim float32, differentiable.
   at::Tensor take();
