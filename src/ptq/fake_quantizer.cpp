@@ -75,18 +75,12 @@ at::Tensor FakeQuantizer::weight(const std::string& name, const at::Tensor& w) {
   const auto cached = quantized_weights_.find(name);
   if (cached != quantized_weights_.end()) return cached->second;
   const Site at = site(name, /*is_weight=*/true);
-  at::Tensor quantized = w;
-  if (at.enabled) {
-    Quantizer& q = quantizer(name, /*is_weight=*/true, at);
-    quantized = q(w.detach());
-    q.fix();
-  }
+  const at::Tensor quantized = at.enabled ? quantizer(name, /*is_weight=*/true, at)(w.detach()) : w;
   return quantized_weights_.emplace(name, quantized).first->second;
 }
 
 void FakeQuantizer::fix() {
-  for (auto& [name, quantizer] : quantizers_)
-    if (!quantizer.is_fixed()) quantizer.fix();
+  for (const auto& [name, kind] : order_) quantizers_.at(name).fix();
 }
 
 void FakeQuantizer::check_overrides() const {

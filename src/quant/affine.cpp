@@ -36,12 +36,12 @@ at::Tensor quantize_per_channel(const at::Tensor& x, const Affine& affine) {
   at::Tensor y = at::empty_like(x);
   const float* in = x.const_data_ptr<float>();
   float* out = y.mutable_data_ptr<float>();
-  const at::Tensor scale = affine.scale.to(at::kFloat).contiguous();
-  const at::Tensor zero_point = affine.zero_point.to(at::kFloat).contiguous();
+  const at::Tensor scale = affine.scale.to(at::kCPU, at::kFloat).contiguous();
+  const at::Tensor zero_point = affine.zero_point.to(at::kCPU, at::kFloat).contiguous();
   const float* scales = scale.const_data_ptr<float>();
   const float* zero_points = zero_point.const_data_ptr<float>();
-  const float int_min = static_cast<float>(affine.int_min);
-  const float int_max = static_cast<float>(affine.int_max);
+  const float int_min = affine.int_min.item<float>();
+  const float int_max = affine.int_max.item<float>();
   const int64_t channel_size = x.numel() / std::max<int64_t>(x.size(0), 1);
   const int64_t grain = kGrainSize / std::max<int64_t>(channel_size, 1) + 1;
   at::parallel_for(0, x.size(0), grain, [&](int64_t begin, int64_t end) {
@@ -64,11 +64,13 @@ void check_channels(const at::Tensor& x, const Affine& affine) {
 Affine affine_from_range(const Range& range, int64_t bits, bool symmetric) {
   const at::Tensor min = range.min.clamp_max(0);
   const at::Tensor max = range.max.clamp_min(kSmallestScale);
+  const double size = std::exp2(bits);
   Affine affine;
-  affine.is_signed = symmetric && (min < 0).any().item<bool>();
-  affine.int_min = affine.is_signed ? -std::exp2(bits - 1) : 0;
-  affine.int_max = std::exp2(bits - (affine.is_signed ? 1 : 0)) - 1;
-  const at::Tensor delta = (symmetric ? at::maximum(min.abs(), max) : max - min) / affine.int_max;
+  affine.int_min = at::zeros({}, min.options());
+  if (symmetric) affine.int_min = affine.int_min.add((min < 0).any(), -size / 2);
+  affine.int_max = affine.int_min + (size - 1);
+  // Divided by a tensor: on a GPU a number's reciprocal would be multiplied.
+  const at::Tensor delta = (symmetric ? at::maximum(-min, max) : max - min) / affine.int_max;
   affine.scale = delta.clamp_min(kSmallestScale);
   affine.zero_point = symmetric ? at::zeros_like(affine.scale)
                                 : at::round(-min / delta).clamp(affine.int_min, affine.int_max);
@@ -80,10 +82,11 @@ at::Tensor fake_quantize_composed(const at::Tensor& x, const Affine& affine) {
   const auto dtype = at::promote_types(x.scalar_type(), at::kFloat);
   std::vector<int64_t> shape(affine.scale.dim() == 0 ? 0 : x.dim(), 1);
   if (!shape.empty()) shape[0] = -1;
-  const at::Tensor scale = affine.scale.to(x.device(), dtype).reshape(shape);
-  const at::Tensor zero_point = affine.zero_point.to(x.device(), dtype).reshape(shape);
-  const at::Tensor q =
-      (at::round(x.detach().to(dtype) / scale) + zero_point).clamp(affine.int_min, affine.int_max);
+  const auto there = [&](const at::Tensor& values) { return values.to(x.device(), dtype); };
+  const at::Tensor scale = there(affine.scale).reshape(shape);
+  const at::Tensor zero_point = there(affine.zero_point).reshape(shape);
+  const at::Tensor q = (at::round(x.detach().to(dtype) / scale) + zero_point)
+                           .clamp(there(affine.int_min), there(affine.int_max));
   return (scale * (q - zero_point)).to(x.scalar_type());
 }
 

@@ -20,13 +20,15 @@ struct Range {
   at::Tensor min, max;
 };
 
+// Tensors, so that a grid can be made and used on a device without waiting for its numbers.
 struct Affine {
   at::Tensor scale, zero_point;  // shape, dtype and device of the range
-  double int_min = 0, int_max = 0;
-  bool is_signed = false;
+  at::Tensor int_min, int_max;   // []
+
+  bool is_signed() const { return int_min.item<double>() < 0; }
 };
 
-// The grid of 2 or more `bits` for a range, which need not contain 0 yet.
+// The grid of 2 or more `bits` for a range, which need not contain 0 yet. Reads no number.
 Affine affine_from_range(const Range& range, int64_t bits, bool symmetric);
 
 // x^ in the shape, dtype and device of `x`, without a gradient. Computed in float32, in float64
@@ -35,7 +37,8 @@ Affine affine_from_range(const Range& range, int64_t bits, bool symmetric);
 at::Tensor fake_quantize(const at::Tensor& x, const Affine& affine);
 
 // The same by elementary ATen operations: the definition, and the path of what the single-pass loop
-// of `fake_quantize` (dense float32 on the CPU) does not take.
+// of `fake_quantize` (dense float32 on the CPU) does not take. Reads no number where `affine` is on
+// the device of `x`.
 at::Tensor fake_quantize_composed(const at::Tensor& x, const Affine& affine);
 
 }  // namespace quench

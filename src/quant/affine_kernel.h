@@ -11,13 +11,10 @@ struct ScalarAffine {
   float scale, zero_point, int_min, int_max;
 };
 
-// `scale` and `zero_point` are those of channel `channel` (0 where there is one range).
-inline ScalarAffine scalar_affine(const Affine& affine, int64_t channel = 0) {
-  const auto at = [channel](const at::Tensor& values) {
-    return values.reshape({-1})[channel].item<float>();
-  };
-  return {at(affine.scale), at(affine.zero_point), static_cast<float>(affine.int_min),
-          static_cast<float>(affine.int_max)};
+// Of one range.
+inline ScalarAffine scalar_affine(const Affine& affine) {
+  return {affine.scale.item<float>(), affine.zero_point.item<float>(), affine.int_min.item<float>(),
+          affine.int_max.item<float>()};
 }
 
 // Written so that a NaN `value` survives.

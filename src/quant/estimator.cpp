@@ -34,18 +34,21 @@ std::vector<std::string> estimator_names() {
   return names;
 }
 
-Range finite_min_max(const at::Tensor& x, bool per_channel) {
+Range min_max(const at::Tensor& x, bool per_channel) {
   check(x.numel() > 0, "cannot estimate a range from the empty tensor of shape ", x.sizes());
   check(!per_channel || x.dim() > 0, "a range per channel needs a tensor with dimensions");
   const at::Tensor data = x.detach().to(at::promote_types(x.scalar_type(), at::kFloat));
   const auto [min, max] =
       per_channel ? data.reshape({data.size(0), -1}).aminmax(1) : data.aminmax();
-  // aminmax propagates NaN, so that the two ends tell about every value.
+  return {min, max};
+}
+
+void check_finite(const Range& extremes, at::IntArrayRef shape) {
+  const auto& [min, max] = extremes;
   check(min.isfinite().logical_and(max.isfinite()).all().item<bool>(),
-        "cannot estimate a range from a tensor of shape ", x.sizes(),
+        "cannot estimate a range from a tensor of shape ", shape,
         " with values that are not finite (min ", min.min().item<double>(), ", max ",
         max.max().item<double>(), "); perhaps training has diverged");
-  return {min, max};
 }
 
 }  // namespace quench

@@ -3,6 +3,9 @@
 // take the place of minimum and maximum; they are float64, as is the scale made from them.
 #include <ATen/ATen.h>
 
+#include <utility>
+#include <vector>
+
 #include "base/error.h"
 #include "quant/estimator.h"
 #include "quant/percentile.h"
@@ -25,20 +28,27 @@ class MinMaxEstimator : public RangeEstimator {
   }
 
   void observe(const at::Tensor& x) override {
-    const Range batch = measure(x);
+    const Range extremes = min_max(x, per_channel_);
+    if (x.is_cpu()) {
+      check_finite(extremes, x.sizes());
+    } else {
+      unchecked_.emplace_back(extremes, x.sizes().vec());
+    }
+    const Range batch = percentile_ ? percentile_range(x) : extremes;
     const bool blend = momentum_ > 0 && range_.min.defined();
     range_ = blend ? Range{average(batch.min, range_.min), average(batch.max, range_.max)} : batch;
+  }
+
+  void check() const override {
+    for (const auto& [extremes, shape] : unchecked_) check_finite(extremes, shape);
   }
 
   Range range() const override { return range_; }
 
  private:
-  Range measure(const at::Tensor& x) const {
-    const Range extremes = finite_min_max(x, per_channel_);
-    if (!percentile_) return extremes;
-    const auto options = extremes.min.options().dtype(at::kDouble);
-    return {at::scalar_tensor(percentile(x, 100 - *percentile_), options),
-            at::scalar_tensor(percentile(x, *percentile_), options)};
+  Range percentile_range(const at::Tensor& x) const {
+    const at::Tensor ends = percentiles(x, {100 - *percentile_, *percentile_});
+    return {ends[0], ends[1]};
   }
 
   at::Tensor average(const at::Tensor& now, const at::Tensor& past) const {
@@ -49,6 +59,8 @@ class MinMaxEstimator : public RangeEstimator {
   std::optional<double> percentile_;
   double momentum_;
   Range range_;
+  // Of what was observed on a device, whose numbers nothing waits for until `check`.
+  std::vector<std::pair<Range, std::vector<int64_t>>> unchecked_;
 };
 
 }  // namespace

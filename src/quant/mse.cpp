@@ -9,6 +9,9 @@
 // Both follow the reference: which of them `auto` takes (grid for symmetric grids, golden section
 // for asymmetric ones), intervals up to an absolute 0.5 beyond the data, one-sidedness and radius
 // decided by the first tensor, float32 losses summed over rows first and then over row sums.
+//
+// A search decides by numbers, which it waits for on a device: once a tensor, or at every step of a
+// golden section.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
@@ -34,6 +37,17 @@ constexpr int64_t kMaxGridBits = 10;     // 51,200 intervals; each further bit d
 struct Interval {
   double min, max;
 };
+
+// Both ends [intervals.size()], float32.
+Range as_range(const std::vector<Interval>& intervals, at::Device device) {
+  at::Tensor min = at::empty({static_cast<int64_t>(intervals.size())}, at::kFloat);
+  at::Tensor max = at::empty_like(min);
+  for (size_t i = 0; i < intervals.size(); ++i) {
+    min.mutable_data_ptr<float>()[i] = static_cast<float>(intervals[i].min);
+    max.mutable_data_ptr<float>()[i] = static_cast<float>(intervals[i].max);
+  }
+  return {min.to(device), max.to(device)};
+}
 
 at::Tensor as_rows(const at::Tensor& x) {
   return x.dim() == 0 ? x.reshape({1, 1}) : x.reshape({x.size(0), -1});
@@ -77,19 +91,14 @@ class MseEstimator : public RangeEstimator {
         max_skew_((int64_t{1} << options.bits) / 4) {}
 
   void observe(const at::Tensor& x) override {
-    const Range seen = finite_min_max(x, false);
+    const Range seen = min_max(x, false);
+    check_finite(seen, x.sizes());
     if (!radius_) start(seen.min.item<double>(), seen.max.item<double>());
     const at::Tensor data = x.detach().to(at::kFloat).contiguous();
     const std::vector<Interval> best = grid_search_ ? search_grid(data) : search_golden(data);
 
-    at::Tensor min = at::empty({static_cast<int64_t>(best.size())}, at::kFloat);
-    at::Tensor max = at::empty_like(min);
-    for (size_t c = 0; c < best.size(); ++c) {
-      min.mutable_data_ptr<float>()[c] = static_cast<float>(best[c].min);
-      max.mutable_data_ptr<float>()[c] = static_cast<float>(best[c].max);
-    }
-    if (!options_.per_channel()) min = min[0], max = max[0];
-    range_ = {min.to(x.device()), max.to(x.device())};
+    range_ = as_range(best, x.device());
+    if (!options_.per_channel()) range_ = {range_.min[0], range_.max[0]};
   }
 
   Range range() const override { return range_; }
@@ -128,12 +137,17 @@ class MseEstimator : public RangeEstimator {
     const at::Tensor rows = as_rows(data);
     const int64_t channels = options_.per_channel() ? rows.size(0) : 1;
     const int64_t count = static_cast<int64_t>(candidates_.size());
-    if (!losses_.defined()) losses_ = at::zeros({count, channels}, at::kDouble);
+    if (!losses_.defined())
+      losses_ = at::zeros({count, channels}, data.options().dtype(at::kDouble));
+    // One range a candidate; those of a symmetric grid are all signed or none is.
+    const Affine all =
+        affine_from_range(as_range(candidates_, data.device()), options_.bits, options_.symmetric);
     for (int64_t i = 0; i < count; ++i) {
-      const at::Tensor errors = row_errors(rows, affine(candidates_[static_cast<size_t>(i)]));
-      losses_[i] += (options_.per_channel() ? errors : errors.sum()).cpu();
+      const at::Tensor errors =
+          row_errors(rows, {all.scale[i], all.zero_point[i], all.int_min, all.int_max});
+      losses_[i] += options_.per_channel() ? errors : errors.sum();
     }
-    const at::Tensor best = losses_.argmin(0);  // the first where several are least
+    const at::Tensor best = losses_.argmin(0).cpu();  // the first where several are least
     std::vector<Interval> result;
     for (int64_t c = 0; c < channels; ++c) {
       result.push_back(candidates_[static_cast<size_t>(best[c].item<int64_t>())]);

@@ -43,6 +43,15 @@ Json numbers(const at::Tensor& values) {
 Quantizer::Quantizer(std::string name, const QuantizerOptions& options)
     : name_(std::move(name)), options_(options), estimator_(checked_estimator(name_, options)) {}
 
+template <class Action>
+void Quantizer::named(Action action) const {
+  try {
+    action();
+  } catch (const Error& error) {
+    fail("quantizer ", name_, ": ", error.what());
+  }
+}
+
 at::Tensor Quantizer::operator()(const at::Tensor& x) {
   if (!fixed_) observe(x);
   return fake_quantize(x, affine());
@@ -50,16 +59,13 @@ at::Tensor Quantizer::operator()(const at::Tensor& x) {
 
 void Quantizer::observe(const at::Tensor& x) {
   check(!fixed_, "quantizer ", name_, ": its range is fixed, it cannot observe more data");
-  try {
-    estimator_->observe(x);
-  } catch (const Error& error) {
-    fail("quantizer ", name_, ": ", error.what());
-  }
+  named([&] { estimator_->observe(x); });
   affine_ = affine_from_range(estimator_->range(), options_.bits, options_.symmetric);
 }
 
 void Quantizer::fix() {
   affine();
+  named([&] { estimator_->check(); });
   fixed_ = true;
 }
 
@@ -70,10 +76,11 @@ const Affine& Quantizer::affine() const {
 }
 
 Json Quantizer::record() const {
+  if (!fixed_) named([&] { estimator_->check(); });
   return {{"name", name_},
           {"bits", options_.bits},
           {"symmetric", options_.symmetric},
-          {"signed", affine().is_signed},
+          {"signed", affine().is_signed()},
           {"scale", numbers(affine().scale)},
           {"zero_point", numbers(affine().zero_point)}};
 }

@@ -23,22 +23,26 @@ class Quantizer {
   // Simulated quantization of `x` (see fake_quantize); while estimating, after observe(x).
   at::Tensor operator()(const at::Tensor& x);
 
-  // Updates the range. Throws Error where `x` is empty or not finite, or the range is fixed.
+  // Updates the range. Throws Error where `x` is empty or not finite, or the range is fixed. On a
+  // device, unless the estimator searches, nothing waits for numbers: that `x` was not finite is
+  // said by fix() or record().
   void observe(const at::Tensor& x);
 
-  // Throws Error where nothing has been observed.
+  // Throws Error where nothing has been observed, or what was on a device was not finite.
   void fix();
-
-  bool is_fixed() const { return fixed_; }
 
   // Throws Error where nothing has been observed.
   const Affine& affine() const;
 
   // {"name", "bits", "symmetric", "signed", "scale", "zero_point"}: the last two numbers, per
-  // channel lists.
+  // channel lists. Throws Error as fix() does.
   Json record() const;
 
  private:
+  // Runs `action`, whose errors then name the quantizer.
+  template <class Action>
+  void named(Action action) const;
+
   std::string name_;
   QuantizerOptions options_;
   std::unique_ptr<RangeEstimator> estimator_;

@@ -1,4 +1,4 @@
-// Which batches calibrate.
+// Which batches calibrate, and when numbers are read.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
@@ -60,6 +60,15 @@ TEST_F(Calibrate, InOrderReadsTheDataOnce) {
   calibrate(more);
   EXPECT_EQ(more.requests().size(), 4u);
   EXPECT_EQ(more.requests().back().samples, (std::vector<int64_t>{9, 10, 11}));
+}
+
+// A tensor of the meta device has a shape and no numbers: whoever reads one throws.
+TEST_F(Calibrate, ReadsNoNumberOfADeviceBeforeItsEnd) {
+  FakeQuantizer quantizer(ptq_, model_.config->traits());
+  const at::Tensor x = at::empty({2, 3}, at::TensorOptions(at::kMeta).dtype(at::kFloat));
+  quantizer.weight("bert.encoder.layer.0.intermediate.dense.weight", x);
+  quantizer.activation("layers.0.ffn.output", x);
+  EXPECT_ANY_THROW(quantizer.fix());
 }
 
 TEST_F(Calibrate, SaysWhichSampleCannotBeRead) {

@@ -78,6 +78,7 @@ class GoldenPtq : public ::testing::TestWithParam<std::string> {
     family_ = golden_.at("family");
     opt_ = family_ != "bert_s";
     model_ = testing::calm_model(family_, golden_.at("variant"));
+    model_.model->parameters.to(testing::device(), at::kFloat);
   }
 
   std::string flag(const std::string& name, const std::string& otherwise) const {
@@ -137,7 +138,7 @@ TEST_P(GoldenPtq, RepeatsTheReferenceWithinItsSpread) {
   const PtqData data{testing::make_source(stream, opt_ ? "calib_clm." : "eval."),
                      testing::make_source(stream, "eval.")};
   RunConfig run;
-  run.device = "cpu";
+  run.device = testing::device().is_cpu() ? "cpu" : "cuda";
   run.ptq = config();
   const Json result = quantize_and_evaluate(model_, data, run);
   const bool six_bits = config().activations.bits == 6;
@@ -149,6 +150,9 @@ TEST_P(GoldenPtq, RepeatsTheReferenceWithinItsSpread) {
   const double perplexity = golden_.at("metrics").at("perplexity");
   EXPECT_NEAR(result.at("quantized").at("perplexity").get<double>(), perplexity,
               (six_bits ? 0.007 : 0.005) * perplexity);
+  // Another device sums a search's losses in an order of its own, with the same effect.
+  const bool search_elsewhere = config().weights.estimator == "mse" && !testing::device().is_cpu();
+  const double weight_spread = search_elsewhere ? 0.05 : 1e-6;
   std::map<std::string, Json> ours;
   for (const Json& record : result.at("quantizers")) ours[record.at("name")] = record;
   size_t enabled = 0;
@@ -170,11 +174,12 @@ TEST_P(GoldenPtq, RepeatsTheReferenceWithinItsSpread) {
       const std::vector<double> mine = record.at("scale");
       ASSERT_EQ(static_cast<size_t>(scales.numel()), mine.size()) << name;
       for (size_t i = 0; i < mine.size(); ++i)
-        EXPECT_FLOAT_EQ(mine[i], scales[static_cast<int64_t>(i)].item<double>()) << name;
+        EXPECT_NEAR(mine[i] / scales[static_cast<int64_t>(i)].item<double>(), 1, weight_spread)
+            << name;
       continue;
     }
     const double scale = theirs.at("scale");
-    const double tolerance = weight ? 1e-6 : six_bits || golden_section ? 0.11 : 0.05;
+    const double tolerance = weight ? weight_spread : six_bits || golden_section ? 0.11 : 0.05;
     EXPECT_NEAR(record.at("scale").get<double>(), scale, tolerance * scale) << name;
   }
   EXPECT_EQ(enabled, ours.size());
@@ -201,9 +206,9 @@ class TeacherForcing : public TapListener {
       const bool weight = q.at("kind") == "weight";
       const std::string name = our_name(q.at("name"), weight);
       Site site;
-      const auto scalar = [&](double x) { return at::scalar_tensor(x, at::kFloat); };
-      site.affine = {scalar(q.at("scale")), scalar(q.at("zero_point")), q.at("int_min"),
-                     q.at("int_max"), false};
+      const auto scalar = [&](double x) { return at::scalar_tensor(x, testing::device()); };
+      site.affine = {scalar(q.at("scale")), scalar(q.at("zero_point")), scalar(q.at("int_min")),
+                     scalar(q.at("int_max"))};
       if (!weight) site.expected = tensors.at("act_row0." + q.at("name").get<std::string>());
       sites_[name] = site;
     }
@@ -212,7 +217,7 @@ class TeacherForcing : public TapListener {
   bool wants(const std::string& tap) const override { return sites_.count(tap) > 0; }
   at::Tensor activation(const std::string& tap, const at::Tensor& x) override {
     const Site& site = sites_.at(tap);
-    at::Tensor theirs = site.expected;
+    at::Tensor theirs = site.expected.to(x.device());
     if (tap.ends_with("attention.context")) {  // the reference's OPT holds [H, T, d] there
       theirs = theirs.unsqueeze(0).transpose(1, 2);
     }
@@ -252,7 +257,7 @@ TEST_P(GoldenOps, EachOpRepeatsTheReferenceOnStoredInputs) {
       first(all.input_ids), first(all.attention_mask), first(all.token_type_ids), {}, {}, {}};
   TeacherForcing teacher(golden_, tensors_);
   ForwardContext context{Taps({&teacher}), DropoutStream()};
-  model_.model->forward(batch, context, Want::kLogits);
+  model_.model->forward(batch.to(testing::device()), context, Want::kLogits);
   size_t stored = 0;
   for (const auto& [name, unused] : tensors_) stored += name.starts_with("act_row0.");
   EXPECT_EQ(teacher.compared, stored);

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "quant/percentile.h"
+#include "tests/quant/units.h"
 
 namespace quench {
 namespace {
@@ -21,7 +22,7 @@ QuantizerOptions options(const std::string& type, bool symmetric = false, int64_
 
 Range observe(const QuantizerOptions& options, const std::vector<at::Tensor>& batches) {
   const auto estimator = make_estimator(options);
-  for (const at::Tensor& batch : batches) estimator->observe(batch);
+  for (const at::Tensor& batch : batches) estimator->observe(on_device(batch));
   return estimator->range();
 }
 
@@ -30,7 +31,8 @@ void expect_range(const Range& range, double min, double max) {
   EXPECT_EQ(range.max.item<double>(), max);
 }
 
-double squared_error(const at::Tensor& x, const Range& range, const QuantizerOptions& options) {
+double squared_error(const at::Tensor& data, const Range& range, const QuantizerOptions& options) {
+  const at::Tensor x = on_device(data);
   const Affine affine = affine_from_range(range, options.bits, options.symmetric);
   return (x - fake_quantize(x, affine)).square().sum().item<double>();
 }
@@ -58,18 +60,31 @@ TEST(RunningMinMax, AveragesEachChannelOnItsOwn) {
   per_channel.estimator.momentum = 0.5;
   const at::Tensor first = at::tensor({-4.0f, 8.0f, 0.0f, 1.0f}).reshape({2, 1, 2});
   const Range range = observe(per_channel, {first, first * 3});
-  EXPECT_TRUE(range.min.equal(at::tensor({-8.0f, 0.0f})));
-  EXPECT_TRUE(range.max.equal(at::tensor({16.0f, 2.0f})));
+  EXPECT_TRUE(range.min.cpu().equal(at::tensor({-8.0f, 0.0f})));
+  EXPECT_TRUE(range.max.cpu().equal(at::tensor({16.0f, 2.0f})));
 }
 
 TEST(Percentile, InterpolatesBetweenNeighbours) {
-  const at::Tensor x = at::tensor({40.0f, 10.0f, 30.0f, 20.0f});
-  EXPECT_EQ(percentile(x, 0), 10);
-  EXPECT_EQ(percentile(x, 50), 25);
-  EXPECT_EQ(percentile(x, 90), 37);
-  EXPECT_EQ(percentile(x, 100), 40);
-  EXPECT_EQ(percentile(at::tensor({7.0f}), 99.9), 7);
-  EXPECT_THROW(percentile(at::empty({0}), 50), Error);
+  const auto of = [](std::vector<float> values, double percent) {
+    return percentiles(on_device(at::tensor(values)), {percent}).item<double>();
+  };
+  const std::vector<float> x{40, 10, 30, 20};
+  EXPECT_EQ(of(x, 0), 10);
+  EXPECT_EQ(of(x, 50), 25);
+  EXPECT_EQ(of(x, 90), 37);
+  EXPECT_EQ(of(x, 100), 40);
+  EXPECT_EQ(of({7}, 99.9), 7);
+  EXPECT_THROW(of({}, 50), Error);
+  EXPECT_THROW(of(x, 101), Error);
+}
+
+TEST(Percentile, SortingOnTheCpuIsTheComposedDefinition) {
+  at::manual_seed(10);
+  const std::vector<double> percents{0, 0.001, 1, 49.9, 50, 76, 99, 99.999, 100};
+  for (const int64_t size : {1, 2, 3, 1000, 30011}) {
+    const at::Tensor x = at::randn({size, 2}).transpose(0, 1);
+    EXPECT_TRUE(percentiles_composed(on_device(x), percents).cpu().equal(percentiles(x, percents)));
+  }
 }
 
 // Every search must beat the plain range where the data has an outlier worth clipping.
@@ -85,7 +100,7 @@ TEST(Mse, ClipsWhatDoesNotPay) {
         const Range range = observe(mse, {data});
         EXPECT_LT(range.max.item<double>(), 6);
         EXPECT_LT(squared_error(data, range, mse),
-                  0.5 * squared_error(data, finite_min_max(data, false), mse));
+                  0.5 * squared_error(data, min_max(on_device(data), false), mse));
       }
     }
   }
@@ -152,8 +167,8 @@ TEST(Estimators, TakeConstantTensors) {
   for (const std::string& type : estimator_names()) {
     for (const bool symmetric : {false, true}) {
       for (const double value : {0.0, 2.0, -2.0}) {
-        SCOPED_TRACE(testing::Message() << type << symmetric << value);
-        const at::Tensor x = at::full({4, 8}, value);
+        SCOPED_TRACE(::testing::Message() << type << symmetric << value);
+        const at::Tensor x = on_device(at::full({4, 8}, value));
         const QuantizerOptions constant = options(type, symmetric);
         const Range range = observe(constant, {x});
         const Affine affine = affine_from_range(range, 8, symmetric);
@@ -166,12 +181,13 @@ TEST(Estimators, TakeConstantTensors) {
 TEST(Estimators, RefuseEmptyAndNonFiniteTensors) {
   for (const std::string& type : estimator_names()) {
     const auto estimator = make_estimator(options(type));
-    EXPECT_THROW(estimator->observe(at::empty({0, 4})), Error);
+    EXPECT_THROW(estimator->observe(on_device(at::empty({0, 4}))), Error);
     for (const double bad :
          {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
-      const at::Tensor x = at::ones({100});
+      at::Tensor x = at::ones({100});
       x[50] = bad;
-      EXPECT_THROW(estimator->observe(x), Error);
+      x = on_device(x);
+      EXPECT_THROW((estimator->observe(x), estimator->check()), Error);
     }
   }
 }

@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "io/atomic_file.h"
 #include "io/safetensors.h"
+#include "tests/support/golden.h"
 
 namespace quench {
 
@@ -20,9 +21,14 @@ struct Units {
   std::map<std::string, at::Tensor> tensors;
 };
 
+inline at::Tensor on_device(const at::Tensor& x) { return x.to(testing::device()); }
+
+// Its tensors lie on the device of the tests.
 inline Units read_units(const std::filesystem::path& folder) {
-  return {parse_json(read_file(folder / "units.json")),
-          read_safetensors(folder / "units.safetensors")};
+  Units units{parse_json(read_file(folder / "units.json")),
+              read_safetensors(folder / "units.safetensors")};
+  for (auto& [name, values] : units.tensors) values = on_device(values);
+  return units;
 }
 
 inline std::filesystem::path committed_units_folder() {

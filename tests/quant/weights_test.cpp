@@ -1,4 +1,6 @@
-// The weight scales of the reference's whole PTQ runs, from the models' own weights: exact.
+// The weight scales of the reference's whole PTQ runs, from the models' own weights: exact, but for
+// searches on another device, which sums losses in an order of its own and may so end in another of
+// near-equal minima.
 #include <gtest/gtest.h>
 
 #include "quant/quantizer.h"
@@ -29,8 +31,8 @@ Json scale_of(const Json& unit, const at::Tensor& weight) {
   options.granularity = unit.at("per_channel") ? "per_channel" : "per_tensor";
   if (unit.at("range_estimator") == "MSE_Estimator") options.estimator.type = "mse";
   Quantizer quantizer("weight", options);
-  quantizer.observe(weight);
-  EXPECT_EQ(quantizer.affine().is_signed, unit.at("signed").get<bool>());
+  quantizer.observe(on_device(weight));
+  EXPECT_EQ(quantizer.affine().is_signed(), unit.at("signed").get<bool>());
   return quantizer.record().at("scale");
 }
 
@@ -52,13 +54,16 @@ TEST(WeightQuantizers, HaveTheScalesOfTheReferenceRuns) {
       if (unit.at("kind") != "weight" || !unit.value("initialized", false)) continue;
       const std::string name = unit.at("name");
       SCOPED_TRACE(name);
+      const bool search = unit.at("range_estimator") == "MSE_Estimator";
+      const double spread = search && !testing::device().is_cpu() ? 0.05 : 0;
       const Json scale = scale_of(unit, weights.at(parameter_of(name)));
       if (scale.is_array()) {
-        const at::Tensor expected = outputs.at("scale." + name);
-        EXPECT_TRUE(
-            at::tensor(scale.get<std::vector<double>>()).to(at::kFloat).equal(expected.flatten()));
+        const at::Tensor expected = outputs.at("scale." + name).flatten();
+        const at::Tensor ours = at::tensor(scale.get<std::vector<double>>()).to(at::kFloat);
+        EXPECT_TRUE(at::allclose(ours, expected, spread, 0));
       } else {
-        EXPECT_EQ(scale, unit.at("scale"));
+        const double expected = unit.at("scale");
+        EXPECT_NEAR(scale.get<double>(), expected, spread * expected);
       }
       ++compared;
     }

@@ -64,6 +64,18 @@ TEST(Taps, WeightsPassEveryListenerInTurn) {
   EXPECT_EQ(second.names, std::vector<std::string>{"q.weight"});
 }
 
+TEST(Taps, AListenerReplacesWeightsUnlessItSaysOtherwise) {
+  struct Watcher : Shift {
+    using Shift::Shift;
+    bool replaces_weights() const override { return false; }
+  };
+  Shift shift("", 2);
+  Watcher watcher("", 5);
+  EXPECT_FALSE(Taps().replaces_weights());
+  EXPECT_FALSE(Taps({&watcher}).replaces_weights());
+  EXPECT_TRUE(Taps({&watcher, &shift}).replaces_weights());
+}
+
 TEST(Taps, ALayersOutputIsToldFromThatOfItsBlocks) {
   EXPECT_TRUE(is_layer_output("layers.11.output"));
   for (const char* other : {"layers.11.ffn.output", "layers.11.attention.norm", "final_norm"})
