@@ -193,6 +193,7 @@ class Contender:
 def main(name, size):
     if "OMP_NUM_THREADS" in os.environ:
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32, as in quench
     torch.manual_seed(0)
     contender = Contender(name, size)
     print("ready", flush=True)

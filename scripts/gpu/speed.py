@@ -134,7 +134,7 @@ class Contest:
         partial.replace(self.arguments.out)
 
     def begin(self, configuration):
-        """Starts the contenders of a configuration: they load and build while another one is measured."""
+        """Starts the contenders of a configuration."""
         size = self.size(*configuration)
         names = ["quench", *(() if self.arguments.no_peers else PEERS[configuration[1]])]
         return [self.start(name, size) for name in names]
@@ -171,7 +171,8 @@ class Contest:
 
     def add(self, configuration, size, times, memory, failed):
         model, attention, precision = configuration
-        peers = [statistics.median(seconds) for name, seconds in times.items() if name != "quench" and seconds]
+        peers = [statistics.median(seconds) for name, seconds in times.items()
+                 if name != "quench" and seconds and name not in failed]
         unit = "images_per_second" if size["model"] == "vit" else "tokens_per_second"
         units = size["batch"] * (1 if size["model"] == "vit" else size["length"])
         peak = self.peak and self.peak["fp32" if precision == "fp32" else "half"]
@@ -209,13 +210,9 @@ class Contest:
         return lines
 
     def race(self):
-        waiting = list(CONFIGURATIONS)
-        processes, current = self.begin(waiting[0]), waiting.pop(0)
-        while current:
-            following = waiting.pop(0) if waiting and self.left() > 12 else None
-            coming = self.begin(following) if following else []
-            self.measure(current, processes)
-            processes, current = coming, following
+        for configuration in CONFIGURATIONS:
+            if self.left() > 20:  # the peers take half of that to start
+                self.measure(configuration, self.begin(configuration))
         print("\n".join(self.table()))
         return any("step_ms" in value for entry in self.report["results"] for value in entry.values()
                    if isinstance(value, dict))

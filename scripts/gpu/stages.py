@@ -49,7 +49,7 @@ def run_speed(check, result, file, *options):
         sys.executable, "-B", str(script), "--bin", str(check.work / "bin"), "--out", str(out), *options,
         "--seconds", str(int(check.left() - 8))])
     table = [line for line in output.splitlines() if line.strip()]
-    result["lines"] = table[-40:]
+    result["lines"] = table[:40]
     result["verdict"] = "pass" if status == 0 else "FAIL"
     result["headline"] = f"written to {file}" if status == 0 else (
         "no time was left" if status is None else f"exit status {status}: {(table or [''])[-1]}")
