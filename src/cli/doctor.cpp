@@ -33,8 +33,8 @@ void add_doctor(CLI::App& app) {
         {"cuda", cuda ? Json(true) : Json(why_not_cuda())},
         {"device", cuda ? "cuda" : "cpu"},
         {"attention",
-         cuda ? "softmax without dropout: LibTorch's fused kernel; otherwise a block of "
-                "queries at a time"
+         cuda ? "softmax without dropout: LibTorch's fused kernel; otherwise softmax and "
+                "clipped softmax: quench's kernels between LibTorch's products"
               : "float32: quench's fused kernel for softmax and clipped softmax; "
                 "otherwise a block of queries at a time"},
         {"dropout", can_compile_kernels() ? "a kernel compiled at run time (NVRTC)"

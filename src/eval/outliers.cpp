@@ -85,6 +85,7 @@ Json OutlierListener::report(int64_t layers) const {
   std::vector<std::string> names;
   for (const auto& [tap, measured] : taps_) names.push_back(tap);
   for (const auto& [tap, other] : repeats_) names.push_back(tap);
+  std::ranges::sort(names);
   Json outliers_per_layer = Json::array();
   for (int64_t j = 0; j < layers; ++j) {
     int64_t count = 0;
