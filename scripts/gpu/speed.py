@@ -36,6 +36,8 @@ CONFIGURATIONS = [
     *[(model, attention, "fp32") for model in MODELS for attention in ("vanilla", "clipped")],
     *[(model, GATED[model], "fp32") for model in MODELS],
 ]
+# torch.compile takes a minute before its first step: last, where that is left.
+COMPILED, COMPILE_SECONDS = ("bert-base", "vanilla", "bf16"), 75
 PROFILES = [("bert-base", "vanilla", "bf16"), ("bert-base", "clipped", "bf16"), ("opt-125m", "clipped", "bf16")]
 # Dense matrix products, TFLOP/s, by the maker's data sheet. Half precision; float32 without TF32.
 PEAKS = {"H100": {"half": 989.4, "fp32": 66.9}, "H200": {"half": 989.4, "fp32": 66.9}}
@@ -133,11 +135,10 @@ class Contest:
         partial.write_text(json.dumps(self.report, indent=1), encoding="utf-8")
         partial.replace(self.arguments.out)
 
-    def begin(self, configuration):
+    def begin(self, configuration, peers):
         """Starts the contenders of a configuration."""
         size = self.size(*configuration)
-        names = ["quench", *(() if self.arguments.no_peers else PEERS[configuration[1]])]
-        return [self.start(name, size) for name in names]
+        return [self.start(name, size) for name in ("quench", *(() if self.arguments.no_peers else peers))]
 
     def measure(self, configuration, processes):
         size, failed, times = self.size(*configuration), {}, {process.name: [] for process in processes}
@@ -212,7 +213,9 @@ class Contest:
     def race(self):
         for configuration in CONFIGURATIONS:
             if self.left() > 20:  # the peers take half of that to start
-                self.measure(configuration, self.begin(configuration))
+                self.measure(configuration, self.begin(configuration, PEERS[configuration[1]]))
+        if self.left() > COMPILE_SECONDS and not self.arguments.no_peers:
+            self.measure(COMPILED, self.begin(COMPILED, ("sdpa+fused+compile",)))
         print("\n".join(self.table()))
         return any("step_ms" in value for entry in self.report["results"] for value in entry.values()
                    if isinstance(value, dict))
