@@ -1,7 +1,7 @@
 // Time and memory of one layer's attention, forward and backward, clipped softmax and dropout, in
 // the sizes of OPT-125m: composite (all T x T tensors kept for the backward pass), blocked (a block
 // of queries at a time, formed again) and, where there are kernels, fused. For each length and mask
-// one line of JSON a path.
+// one line of JSON a path, with its greatest differences from composite; a table of all at the end.
 //
 // A process for each path's memory, that nothing else has touched; one more for the times, in which
 // the paths take turns.
@@ -15,6 +15,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstdio>
 #include <fstream>
 #include <functional>
 #include <iostream>
@@ -46,15 +47,20 @@ at::ScalarType dtype_of(const std::string& precision) {
   return precision == "fp16" ? at::kHalf : at::kFloat;
 }
 
-// As Attention::composite().
+// As Attention::composite(), with the dropout masks of the other two.
 at::Tensor composite_attention(const at::Tensor& qkv, const AttentionMask& mask,
                                const AttentionOptions& o) {
   const at::Tensor heads = qkv.unflatten(-1, {3, o.heads, -1}).permute({2, 0, 3, 1, 4});
   const double scale = 1 / std::sqrt(static_cast<double>(heads.size(-1)));
   const at::Tensor scores = at::matmul(heads[0] * scale, heads[1].transpose(-1, -2));
-  const at::Tensor probs = (*o.normalizer)(mask_scores(scores, mask), o.max_seq_length);
-  DropoutStream stream(1, 1);
-  return at::matmul(dropout(probs, o.dropout, stream), heads[2]).transpose(1, 2).flatten(-2);
+  at::Tensor probs = (*o.normalizer)(mask_scores(scores, mask), o.max_seq_length);
+  if (o.dropout > 0)
+    probs = dropout_rows(probs, o.dropout, o.dropout_key, {0, qkv.size(1), qkv.size(1)});
+  return at::matmul(probs, heads[2]).transpose(1, 2).flatten(-2);
+}
+
+double max_difference(const at::Tensor& a, const at::Tensor& b) {
+  return (a.to(at::kFloat) - b.to(at::kFloat)).abs().max().item<double>();
 }
 
 // One layer on its device.
@@ -92,13 +98,29 @@ class Layer {
     if (path == "composite") return composite_attention(qkv_, mask_, options_);
     if (path == "blocked") return blocked_attention(qkv_, mask_, options_, block_rows());
     const Stretch stretch = *options_.normalizer->stretch(options_.max_seq_length);
-    return fused_attention(qkv_, mask_.keys,
-                           {options_.heads, mask_.causal, stretch, options_.dropout, 1});
+    return fused_attention(
+        qkv_, mask_.keys,
+        {options_.heads, mask_.causal, stretch, options_.dropout, options_.dropout_key});
   }
 
-  void backward(const at::Tensor& context) {
+  // The gradient of qkv.
+  at::Tensor backward(const at::Tensor& context) {
     context.backward(upstream_);
+    const at::Tensor gradient = qkv_.grad();
     qkv_.mutable_grad().reset();
+    return gradient;
+  }
+
+  // By path, the greatest difference from composite: of the context, of the gradient.
+  Json differences() {
+    const at::Tensor context = forward("composite"), gradient = backward(context);
+    Json answer = Json::object();
+    for (const std::string& path : paths()) {
+      const at::Tensor other = forward(path);
+      answer[path] = {max_difference(other.detach(), context.detach()),
+                      max_difference(backward(other), gradient)};
+    }
+    return answer;
   }
 
   double seconds(const std::string& path) {
@@ -163,8 +185,8 @@ Json memory_of(const Options& o, int64_t length, bool padded, const std::string&
   const Memory memory(layer.device());
   const int64_t resident = memory.resident(), used = memory.used();
   const at::Tensor context = layer.forward(path);
+  const int64_t forward_peak = memory.peak();  // before used(), which begins a new one on a device
   const int64_t kept = memory.used() - used;
-  const int64_t forward_peak = memory.peak();
   layer.backward(context);
   return {{"kept_mb", megabytes(kept)},
           {"peak_mb", megabytes(std::max(forward_peak, memory.peak()) - resident)}};
@@ -174,7 +196,9 @@ Json memory_of(const Options& o, int64_t length, bool padded, const std::string&
 Json times_of(const Options& o, int64_t length, bool padded) {
   Layer layer(o, length, padded);
   std::map<std::string, std::vector<double>> times;
-  Json answer = {{"block_rows", layer.block_rows()}, {"ms", Json::object()}};
+  Json answer = {{"block_rows", layer.block_rows()},
+                 {"differences", layer.differences()},
+                 {"ms", Json::object()}};
   for (int64_t round = -1; round < o.rounds; ++round)  // the first one warms up
     for (const std::string& path : layer.paths()) {
       const double ms = std::round(1e6 * layer.seconds(path)) / 1e3;
@@ -218,7 +242,8 @@ Json in_a_process(const std::function<Json()>& question) {
   return parse_json(text);
 }
 
-void measure(const Options& o, int64_t length, bool padded) {
+// Prints the rows of one length and mask, and adds them to `rows`.
+void measure(const Options& o, int64_t length, bool padded, std::vector<Json>& rows) {
   const Json times = in_a_process([&] { return times_of(o, length, padded); });
   const Json none = {{"composite", nullptr}, {"blocked", nullptr}};
   const Json by_path = times.value("ms", none);
@@ -231,9 +256,26 @@ void measure(const Options& o, int64_t length, bool padded) {
                 {"precision", o.precision},
                 {"ms", ms}};
     if (path == "blocked" && times.contains("block_rows")) row["block_rows"] = times["block_rows"];
+    if (times.contains("differences")) row["differences"] = times["differences"][path];
     if (times.contains("failed")) row["times_failed"] = times["failed"];
     row.update(in_a_process([&] { return memory_of(o, length, padded, path); }));
     std::cout << dump(row) << std::endl;
+    rows.push_back(row);
+  }
+}
+
+void print_table(const std::vector<Json>& rows) {
+  std::printf("%6s %-12s %-10s %10s %10s %10s %9s %9s\n", "length", "mask", "path", "ms", "kept MB",
+              "peak MB", "d context", "d grad");
+  for (const Json& row : rows) {
+    const auto number = [&](const std::string& pointer) {
+      const Json value = row.value(Json::json_pointer(pointer), Json());
+      return value.is_number() ? value.get<double>() : std::nan("");  // it failed
+    };
+    std::printf("%6.0f %-12s %-10s %10.1f %10.1f %10.1f %9.1e %9.1e\n", number("/length"),
+                row["mask"].get<std::string>().c_str(), row["path"].get<std::string>().c_str(),
+                number("/ms/1"), number("/kept_mb"), number("/peak_mb"), number("/differences/0"),
+                number("/differences/1"));
   }
 }
 
@@ -255,6 +297,8 @@ int main(int argc, char** argv) {
   app.add_option("--precision", o.precision);
   app.add_option("--rounds", o.rounds);
   CLI11_PARSE(app, argc, argv);
+  std::vector<quench::Json> rows;
   for (const int64_t length : o.lengths)
-    for (const bool padded : {false, true}) quench::measure(o, length, padded);
+    for (const bool padded : {false, true}) quench::measure(o, length, padded, rows);
+  quench::print_table(rows);
 }
