@@ -74,6 +74,7 @@ class Layer {
     const auto random = [&](int64_t columns) {
       return at::randn({o.batch, length, columns}).to(device_, dtype_of(o.precision));
     };
+    at::manual_seed(1);  // the same inputs in every process
     qkv_ = random(3 * width).requires_grad_();
     upstream_ = random(width);
     mask_.causal = true;
@@ -111,7 +112,9 @@ class Layer {
     return gradient;
   }
 
-  // By path, the greatest difference from composite: of the context, of the gradient.
+  // By path, the greatest difference from composite: of the context, of the gradient. Where a
+  // probability lies within rounding of the clip's edge, one path clips it and another does not:
+  // the gradients of one query and one key then differ by far more than rounding.
   Json differences() {
     const at::Tensor context = forward("composite"), gradient = backward(context);
     Json answer = Json::object();
