@@ -10,6 +10,7 @@
 #include "attention/library_attention.h"
 
 namespace quench {
+
 void describe(config::Fields& fields, AttentionConfig& config) {
   fields.variant("softmax", config.softmax, normalizers(), "from scores to probabilities");
   fields.variant("gate", config.gate, gates(), "factor of each head's context");

@@ -23,9 +23,9 @@ constexpr int64_t kBlockElements = int64_t{1} << 21, kBlockColumns = 1024;
 // larger by so much.
 constexpr double kNarrowScale = 256;
 
+// Float32 or wider: before the loss is scaled, fp16 is too short.
 struct Gradients {
-  at::Tensor hidden, weight,
-      bias;  // float32 or wider: before the loss is scaled, fp16 is too short
+  at::Tensor hidden, weight, bias;
 };
 
 bool is_narrow(at::ScalarType dtype) { return dtype == at::kHalf || dtype == at::kBFloat16; }
