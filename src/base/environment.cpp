@@ -1,6 +1,7 @@
 #include "base/environment.h"
 
 #include <dlfcn.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
@@ -47,6 +48,12 @@ std::string cache_folder() {
   if (const char* cache = std::getenv("XDG_CACHE_HOME")) return std::string(cache) + "/quench";
   const char* home = std::getenv("HOME");
   return std::string(home ? home : ".") + "/.cache/quench";
+}
+
+std::string host_name() {
+  char name[256] = "";
+  ::gethostname(name, sizeof name - 1);
+  return name[0] ? name : "localhost";
 }
 
 }  // namespace quench

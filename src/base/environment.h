@@ -13,4 +13,7 @@ std::string expand_variables(const std::string& text);
 // Where prepared data is kept: $QUENCH_CACHE, else $XDG_CACHE_HOME/quench, else ~/.cache/quench.
 std::string cache_folder();
 
+// This machine's; "localhost" where it has none.
+std::string host_name();
+
 }  // namespace quench

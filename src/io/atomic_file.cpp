@@ -6,10 +6,13 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <string_view>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "base/error.h"
+#include "io/file_lock.h"
 
 namespace fs = std::filesystem;
 
@@ -30,24 +33,85 @@ fs::path without_trailing_slash(fs::path path) {
   return path.has_filename() ? path : path.parent_path();
 }
 
-// Calls `create(candidate)`, which returns a negative number and sets errno as open() does, with
-// one temporary name after another until one is free.
-template <class Create>
-fs::path create_temporary(const fs::path& path, Create create) {
-  for (int n = 0;; ++n) {
-    const fs::path candidate = path.string() + concat(".tmp-", ::getpid(), "-", n);
-    if (create(candidate.c_str()) >= 0) return candidate;
-    if (errno != EEXIST) fail_with_errno("write", path);
+// Closes it; keeps errno.
+class Descriptor {
+ public:
+  explicit Descriptor(int descriptor) : descriptor_(descriptor) {}
+  ~Descriptor() {
+    const int reason = errno;
+    if (descriptor_ >= 0) ::close(descriptor_);
+    errno = reason;
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  operator int() const { return descriptor_; }
+
+ private:
+  int descriptor_;
+};
+
+constexpr std::string_view kMark = ".tmp-";
+
+// `name` without what makes it that of a temporary; empty if it is none.
+std::string_view final_name(std::string_view name) {
+  const size_t mark = name.rfind(kMark);
+  if (mark == name.npos || mark == 0) return {};
+  const std::string_view rest = name.substr(mark + kMark.size());
+  const size_t dash = rest.find('-');
+  if (dash == 0 || dash == rest.npos || dash + 1 == rest.size()) return {};
+  const bool numbers =
+      rest.find_first_not_of("0123456789-") == rest.npos && rest.find('-', dash + 1) == rest.npos;
+  return numbers ? name.substr(0, mark) : std::string_view();
+}
+
+// Deletes the temporaries in `folder` for which `chosen` holds and whose writer is gone.
+template <class Chosen>
+void remove_temporaries(const fs::path& folder, Chosen chosen) {
+  std::error_code unreadable;
+  std::vector<fs::path> found;
+  for (const auto& entry : fs::directory_iterator(folder, unreadable)) {
+    const std::string name = entry.path().filename().string();
+    const std::string_view of = final_name(name);
+    if (!of.empty() && chosen(of)) found.push_back(entry.path());
+  }
+  for (const fs::path& path : found) {
+    const Descriptor descriptor(
+        ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+    std::error_code ignored;
+    if (descriptor >= 0 && try_lock(descriptor) == LockResult::kTaken)
+      fs::remove_all(path, ignored);
   }
 }
 
+// A new, locked temporary for `path`. `create(name)` makes and opens it, or returns a negative
+// number and sets errno as open() does.
+struct Temporary {
+  fs::path path;
+  int descriptor;
+};
+template <class Create>
+Temporary create_temporary(const fs::path& path, Create create) {
+  const std::string own = path.filename().string();
+  remove_temporaries(parent_folder(path), [&](std::string_view of) { return of == own; });
+  for (int n = 0;; ++n) {
+    const fs::path candidate = path.string() + concat(kMark, ::getpid(), "-", n);
+    const int descriptor = create(candidate.c_str());
+    if (descriptor < 0 && errno == EEXIST) continue;
+    if (descriptor < 0) fail_with_errno("write", path);
+    try_lock(descriptor);
+    if (is_at(descriptor, candidate)) return {candidate, descriptor};
+    ::close(descriptor);  // another process took it for abandoned before it was locked
+  }
+}
+
+int create_folder(const char* name) {
+  return ::mkdir(name, 0777) == 0 ? ::open(name, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+}
+
 void sync_to_disk(const fs::path& path, const fs::path& named) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const Descriptor descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (descriptor < 0) fail_with_errno("write", named);
   const bool synced = ::fsync(descriptor) == 0;
-  const int reason = errno;
-  ::close(descriptor);
-  errno = reason;
   // Some file systems have nothing to sync for a folder and say EINVAL.
   if (!synced && errno != EINVAL) fail_with_errno("write", named);
 }
@@ -74,9 +138,11 @@ AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)) {
     if (descriptor_ < 0) fail_with_errno("write", path_);
     return;
   }
-  temporary_ = create_temporary(path_, [this](const char* name) {
-    return descriptor_ = ::open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  Temporary temporary = create_temporary(path_, [](const char* name) {
+    return ::open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   });
+  temporary_ = std::move(temporary.path);
+  descriptor_ = temporary.descriptor;
 }
 
 AtomicFile::~AtomicFile() {
@@ -103,6 +169,7 @@ void AtomicFile::close_descriptor() {
 void AtomicFile::commit() {
   if (temporary_.empty()) return close_descriptor();
   if (::fsync(descriptor_) != 0) fail_with_errno("write", path_);
+  const Descriptor lock(::fcntl(descriptor_, F_DUPFD_CLOEXEC, 0));  // until it has its name
   close_descriptor();
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail_with_errno("write", path_);
   temporary_.clear();
@@ -114,12 +181,15 @@ AtomicFolder::AtomicFolder(fs::path final_path)
   std::error_code reason;
   fs::create_directories(parent_folder(final_), reason);
   check(!reason, "cannot create ", parent_folder(final_).string(), ": ", reason.message());
-  temporary_ = create_temporary(final_, [](const char* name) { return ::mkdir(name, 0777); });
+  Temporary temporary = create_temporary(final_, create_folder);
+  temporary_ = std::move(temporary.path);
+  descriptor_ = temporary.descriptor;
 }
 
 AtomicFolder::~AtomicFolder() {
   std::error_code ignored;
   if (!temporary_.empty()) fs::remove_all(temporary_, ignored);
+  ::close(descriptor_);
 }
 
 void AtomicFolder::commit() {
@@ -135,6 +205,22 @@ void AtomicFolder::commit() {
     fail_with_errno("write", final_);
   }
   sync_to_disk(parent_folder(final_), final_);
+}
+
+void remove_folder(const fs::path& path) {
+  const Temporary doomed = create_temporary(path, create_folder);
+  const Descriptor lock(doomed.descriptor);
+  const bool renamed = ::rename(path.c_str(), doomed.path.c_str()) == 0;
+  const int why = errno;
+  std::error_code reason;
+  fs::remove_all(doomed.path, reason);
+  errno = why;
+  if (!renamed) fail_with_errno("delete", path);
+  check(!reason, "cannot delete ", path.string(), ": ", reason.message());
+}
+
+void remove_abandoned(const fs::path& folder) {
+  remove_temporaries(folder, [](std::string_view) { return true; });
 }
 
 void write_file_atomically(const fs::path& path, std::string_view content) {

@@ -2,7 +2,9 @@
 // is checked (a full disk shows at any of them), the data is forced to the disk, and only then is
 // it renamed. A reader, or a crash at any moment, meets the old content or the new, never a mix.
 //
-// Temporaries are called `<name>.tmp-<pid>-<n>`; only a killed process leaves one behind.
+// Temporaries are called `<name>.tmp-<pid>-<n>`, and their writer holds a lock on them. Only a
+// killed process leaves one behind; the next one that writes the same name, or remove_abandoned(),
+// deletes it.
 #pragma once
 
 #include <cstddef>
@@ -47,7 +49,15 @@ class AtomicFolder {
  private:
   std::filesystem::path final_;
   std::filesystem::path temporary_;
+  int descriptor_ = -1;  // of the temporary, for its lock
 };
+
+// Deletes a folder whole: killed on the way, it leaves a temporary. Throws Error.
+void remove_folder(const std::filesystem::path& path);
+
+// Deletes the temporaries in `folder` that no living process owns. Those that cannot be deleted
+// stay.
+void remove_abandoned(const std::filesystem::path& folder);
 
 // Both throw Error naming the path and the system's reason.
 void write_file_atomically(const std::filesystem::path& path, std::string_view content);

@@ -9,6 +9,7 @@
 #include <string>
 #include <system_error>
 
+#include "base/environment.h"
 #include "base/error.h"
 
 namespace quench {
@@ -50,12 +51,6 @@ std::string bytes_field(int field, std::string_view value) {
   return key(field, kBytes) + varint(value.size()) + std::string(value);
 }
 std::string wall_time_field(double wall_time) { return key(1, kFixed64) + bytes_of(wall_time); }
-
-std::string host_name() {
-  char name[256] = "";
-  ::gethostname(name, sizeof name - 1);
-  return name[0] ? name : "localhost";
-}
 
 }  // namespace
 

@@ -3,8 +3,11 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <csignal>
+#include <functional>
 #include <iterator>
 
 #include "temporary_folder.h"
@@ -190,6 +193,57 @@ TEST_F(AtomicFolderTest, DoesNotReplaceAFile) {
   EXPECT_EQ(error_of([&] { AtomicFolder(file_).commit(); }),
             "cannot write " + file_.string() + ": Not a directory");
   EXPECT_EQ(read_file(file_), "old");
+}
+
+// What a process that is killed at this moment leaves behind.
+void leave_behind(const std::function<void()>& writing) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    writing();
+    ::_exit(0);  // no destructor runs
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+}
+
+TEST_F(AtomicFileTest, TheNextWriterCleansUpAfterAKilledOne) {
+  leave_behind([&] { new AtomicFile(file_); });
+  EXPECT_EQ(entries_in(folder_), 1u);
+  write_file_atomically(file_, "new");
+  EXPECT_EQ(entries_in(folder_), 1u);
+  EXPECT_EQ(read_file(file_), "new");
+}
+
+TEST_F(AtomicFileTest, OnlyTemporariesWithoutAnOwnerAreAbandoned) {
+  leave_behind([&] {
+    new AtomicFile(folder_ / "a");
+    auto* folder = new AtomicFolder(folder_ / "b");
+    write_file_atomically(folder->path() / "c", "half");
+  });
+  AtomicFile file(folder_ / "a");
+  AtomicFolder folder(folder_ / "b");
+  for (const char* other : {"a.tmp", "a.tmp-1", "a.tmp-1-", "a.tmp-1-x", ".tmp-1-0"})
+    write_file_atomically(folder_ / other, "no temporary");
+  leave_behind([&] {
+    new AtomicFile(folder_ / "d");
+    remove_abandoned(folder_);
+  });
+  EXPECT_EQ(entries_in(folder_), 8u) << "another process's are alive";
+  remove_abandoned(folder_);
+  EXPECT_EQ(entries_in(folder_), 7u);
+  file.commit();
+  folder.commit();
+}
+
+TEST_F(AtomicFolderTest, IsDeletedWhole) {
+  const fs::path folder = folder_ / "step-00000001";
+  fs::create_directories(folder / "below");
+  write_file_atomically(folder / "below" / "state.json", "");
+  remove_folder(folder);
+  EXPECT_EQ(entries_in(folder_), 0u);
+  EXPECT_EQ(error_of([&] { remove_folder(folder); }),
+            "cannot delete " + folder.string() + ": No such file or directory");
+  EXPECT_EQ(entries_in(folder_), 0u);
 }
 
 }  // namespace
