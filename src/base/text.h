@@ -17,6 +17,9 @@ std::string format_count(double count);
 // "a, b, c"; of more than `limit` names "a, b and 5 more".
 std::string listed(const std::vector<std::string>& names, size_t limit = 1000);
 
+// `text` without white space at its ends.
+std::string_view trimmed(std::string_view text);
+
 // Columns that UTF-8 text takes on a terminal, one a code point.
 size_t display_width(std::string_view text);
 

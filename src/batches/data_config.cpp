@@ -10,7 +10,8 @@ void describe(config::Fields& f, TokenizerConfig& c) {
   using namespace config;
   f("path", c.path,
     "tokenizer file or folder; default: one is trained on the training files and kept in the "
-    "cache");
+    "cache",
+    any(), OnResume::kFree);
   f("algorithm", c.algorithm, "kind of the sentencepiece tokenizer that is trained",
     one_of({"unigram", "bpe"}));
   f("vocab_size", c.vocab_size, "pieces, special tokens included", at_least(16));

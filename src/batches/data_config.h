@@ -52,6 +52,7 @@ class DataConfig {
  public:
   virtual ~DataConfig() = default;
   virtual std::string type() const = 0;
+  // Where the files lie may change in a run that is resumed: what they hold is compared then.
   virtual void describe(config::Fields& fields) = 0;
   // Throws UsageError naming a file or pattern that does not exist; creates nothing.
   virtual void validate() const = 0;

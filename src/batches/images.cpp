@@ -161,7 +161,8 @@ void ImageInput::describe(config::Fields& f) {
     "an unreadable image, a class without images or a label out of range ends the run, or is named "
     "and left out",
     config::one_of({"fail", "skip"}));
-  f("threads", threads, "threads that make images; default: one a core", config::at_least(1));
+  f("threads", threads, "threads that make images; default: one a core", config::at_least(1),
+    config::OnResume::kFree);
 }
 
 void ImageInput::check_batch_size(int64_t batch_size) const {
@@ -182,8 +183,10 @@ OpenedData ImageInput::open(ImageSourcePtr source) const {
 }
 
 void ImageFolderData::describe(config::Fields& f) {
-  f("train", train, "folder with one folder a class, .jpg, .jpeg and .png files in them");
-  f("validation", validation, "the same with the same classes; default: a share of `train`");
+  f("train", train, "folder with one folder a class, .jpg, .jpeg and .png files in them",
+    config::any(), config::OnResume::kFree);
+  f("validation", validation, "the same with the same classes; default: a share of `train`",
+    config::any(), config::OnResume::kFree);
   f("hold_out", hold_out, "without `validation`, one image of so many is held out of `train`",
     config::at_least(2));
   input.describe(f);
@@ -218,7 +221,7 @@ OpenedData ImageFolderData::open(Subset subset, const DataContext&) const {
 }
 
 void PackedImagesData::describe(config::Fields& f) {
-  f("path", path, "folder of the data set's files");
+  f("path", path, "folder of the data set's files", config::any(), config::OnResume::kFree);
   input.describe(f);
   f.require(!path.empty(), "path", "expected a folder, got none");
 }

@@ -115,8 +115,10 @@ OpenedData open_tensors(const std::string& path) {
 }
 
 void TensorsData::describe(config::Fields& f) {
-  f("train", train, "safetensors file with the training batches");
-  f("validation", validation, "safetensors file with the validation batches");
+  f("train", train, "safetensors file with the training batches", config::any(),
+    config::OnResume::kFree);
+  f("validation", validation, "safetensors file with the validation batches", config::any(),
+    config::OnResume::kFree);
 }
 
 void TensorsData::validate() const {

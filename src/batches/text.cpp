@@ -255,8 +255,10 @@ std::vector<CorpusTokens> prepare_corpora(const TextData& data,
 void describe_files(config::Fields& f, std::vector<std::string>& files,
                     std::vector<std::string>& validation_files) {
   f("files", files,
-    "text files: paths and globs (*, **); ${LIBTORCH_INCLUDE} is the folder of LibTorch's headers");
-  f("validation_files", validation_files, "held-out files; default: a share of `files`");
+    "text files: paths and globs (*, **); ${LIBTORCH_INCLUDE} is the folder of LibTorch's headers",
+    config::any(), config::OnResume::kFree);
+  f("validation_files", validation_files, "held-out files; default: a share of `files`",
+    config::any(), config::OnResume::kFree);
 }
 
 }  // namespace
@@ -282,7 +284,8 @@ void TextData::describe(config::Fields& f) {
     one_of({"line", "paragraph", "file"}));
   f("invalid_utf8", invalid_utf8, "what to do with bytes that are not UTF-8",
     one_of({"error", "skip_file", "replace"}));
-  f("cache", cache, "folder for prepared tokens and tokenizers; default: the user's cache");
+  f("cache", cache, "folder for prepared tokens and tokenizers; default: the user's cache", any(),
+    OnResume::kFree);
   f.require(!files.empty() || !corpora.empty(), "files",
             "expected at least one file or pattern, or `corpora`");
   const char* one_form = "expected none beside `corpora` ([] takes back what `extends` brings)";

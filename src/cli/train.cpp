@@ -10,7 +10,7 @@ void add_train(CLI::App& app) {
   struct Options {
     std::string config, output;
     std::vector<std::string> assignments;
-    bool resume = false;
+    StartFrom from;
   };
   const auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("train", "pretrain a model");
@@ -19,8 +19,12 @@ void add_train(CLI::App& app) {
   add_assignments(*command, options->assignments);
   command->add_option("--output", options->output,
                       "run folder; default: runs/<name of the config file>");
-  command->add_flag("--resume", options->resume,
-                    "continue from the run folder's newest checkpoint");
+  command->add_flag("--resume", options->from.resume,
+                    "continue from the run folder's latest checkpoint");
+  command
+      ->add_option("--resume-from", options->from.step,
+                   "continue from the checkpoint of this step; what came after it is set aside")
+      ->check(CLI::NonNegativeNumber);
   command->callback([options] {
     RunConfig config = load_run_config(options->config, options->assignments);
     std::filesystem::path folder = options->output;
@@ -28,7 +32,7 @@ void add_train(CLI::App& app) {
     if (folder.empty())
       folder = config.output.folder.value_or(
           "runs/" + std::filesystem::path(options->config).stem().string());
-    if (const int signal = train(config, folder, options->resume)) throw Exit{128 + signal};
+    if (const int signal = train(config, folder, options->from)) throw Exit{128 + signal};
     log_info("done: results in " + folder.string());
   });
 }

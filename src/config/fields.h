@@ -7,6 +7,9 @@
 //     f("warmup_steps", c.warmup_steps, "steps of linear warm-up", config::at_least(0));
 //   }
 //
+// A run that is resumed keeps the values that it began with, but for those that are registered as
+// OnResume::kFree.
+//
 // A section whose keys depend on its `type` (attention.softmax, model, data, ...) is a
 // `shared_ptr<Base>` with a Registry<Base>: adding an alternative is one line in that registry.
 //
@@ -57,6 +60,9 @@ struct Registry {
 
 enum class Scalar { kBool, kInteger, kNumber, kString, kSteps };
 
+// Whether a run that is resumed may have another value than the one it began with.
+enum class OnResume { kFixed, kFree };
+
 struct ValueType {
   Scalar scalar;
   bool list = false;
@@ -73,11 +79,12 @@ class Fields {
   // any of these (null in YAML). An absent key leaves the member as it is.
   template <class T>
   void operator()(const std::string& name, T& member, const std::string& help,
-                  const Constraint& constraint = any());
+                  const Constraint& constraint = any(), OnResume on_resume = OnResume::kFixed);
 
-  // A nested section with a free `describe(Fields&, Section&)` found by ADL.
+  // A nested section with a free `describe(Fields&, Section&)` found by ADL. kFree: all of it.
   template <class Section>
-  void section(const std::string& name, Section& member, const std::string& help);
+  void section(const std::string& name, Section& member, const std::string& help,
+               OnResume on_resume = OnResume::kFixed);
 
   // A list of sections, e.g. ptq.overrides. If given, it replaces the member's items.
   template <class Section>
@@ -96,6 +103,8 @@ class Fields {
   virtual void require(bool /*ok*/, const std::string& /*key*/, const std::string& /*message*/) {}
 
  protected:
+  virtual bool leaves_out(OnResume) const { return false; }
+
   // The list of a list(), its item type erased.
   struct Items {
     size_t size;
@@ -123,6 +132,7 @@ class Fields {
 // What read(), write() and schema() do with any describe().
 void read_with(const Node& node, const Fields::Describe& describe);
 Json write_with(const Fields::Describe& describe);
+Json write_fixed_with(const Fields::Describe& describe);
 Json schema_with(const Fields::Describe& describe);
 
 // Fills `out` from a parsed config; keys that it lacks keep the value that `out` has. Throws
@@ -138,6 +148,20 @@ template <class Section>
 Json write(const Section& section) {
   return write_with([&](Fields& f) { describe(f, const_cast<Section&>(section)); });
 }
+
+// The same without what a resumed run may change.
+template <class Section>
+Json write_fixed(const Section& section) {
+  return write_fixed_with([&](Fields& f) { describe(f, const_cast<Section&>(section)); });
+}
+
+// A key ("a.b.c") at which two written configs differ.
+struct Difference {
+  std::string key;
+  Json was, is;
+};
+// Where the `type` of a section differs, that is the only difference in it.
+std::vector<Difference> differences(const Json& was, const Json& is);
 
 // JSON Schema (draft 2020-12) of a config file, for editors.
 template <class Section>
@@ -205,14 +229,17 @@ void from_json(const Json& json, std::optional<T>& value) {
 
 template <class T>
 void Fields::operator()(const std::string& name, T& member, const std::string& help,
-                        const Constraint& constraint) {
+                        const Constraint& constraint, OnResume on_resume) {
+  if (leaves_out(on_resume)) return;
   Json value = internal::to_json(member);
   if (on_value(name, help, internal::TypeOf<T>::value, constraint, value))
     internal::from_json(value, member);
 }
 
 template <class Section>
-void Fields::section(const std::string& name, Section& member, const std::string& help) {
+void Fields::section(const std::string& name, Section& member, const std::string& help,
+                     OnResume on_resume) {
+  if (leaves_out(on_resume)) return;
   on_section(name, help, [&](Fields& f) { describe(f, member); });
 }
 

@@ -192,11 +192,12 @@ AtomicFolder::~AtomicFolder() {
   ::close(descriptor_);
 }
 
-void AtomicFolder::commit() {
+void AtomicFolder::commit(const std::function<void()>& before_naming) {
   for (const auto& entry : fs::recursive_directory_iterator(temporary_)) {
     sync_to_disk(entry.path(), final_);
   }
   sync_to_disk(temporary_, final_);
+  if (before_naming) before_naming();
   if (::rename(temporary_.c_str(), final_.c_str()) == 0) {
     temporary_.clear();
   } else if (errno == ENOTEMPTY || errno == EEXIST) {

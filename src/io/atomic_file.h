@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -44,7 +45,8 @@ class AtomicFolder {
   AtomicFolder& operator=(const AtomicFolder&) = delete;
 
   const std::filesystem::path& path() const { return temporary_; }
-  void commit();
+  // `before_naming` is called when all is on the disk and the folder lacks only its name.
+  void commit(const std::function<void()>& before_naming = {});
 
  private:
   std::filesystem::path final_;

@@ -11,6 +11,7 @@
 #include "io/pickle.h"
 #include "io/safetensors.h"
 #include "models/names.h"
+#include "models/run_checkpoints.h"
 
 namespace quench {
 namespace {
@@ -190,14 +191,7 @@ void load_tensors(Pretrained& pretrained, std::map<std::string, at::Tensor> tens
 
 fs::path model_folder(const std::string& model) {
   if (fs::exists(fs::path(model) / "config.json")) return model;
-  const fs::path latest = fs::path(model) / "checkpoints" / "latest";
-  if (fs::exists(latest)) {
-    std::string name = read_file(latest);
-    while (!name.empty() && std::isspace(static_cast<unsigned char>(name.back()))) name.pop_back();
-    const fs::path folder = latest.parent_path() / name;
-    if (fs::exists(folder / "config.json")) return folder;
-    fail_usage(latest.string(), " names '", name, "', which holds no config.json");
-  }
+  if (const auto latest = latest_checkpoint(model, CheckpointUse::kModel)) return latest->path;
   fail_usage("'", model,
              "' is no MODEL: expected a folder with a config.json, or a run folder with a "
              "checkpoint");
@@ -253,14 +247,18 @@ std::shared_ptr<const Tokenizer> tokenizer_of(const Pretrained& pretrained) {
 }
 
 void save_pretrained(const fs::path& folder, const Pretrained& pretrained) {
+  save_pretrained(folder, pretrained, pretrained.model->parameters.named_values());
+}
+
+void save_pretrained(const fs::path& folder, const Pretrained& pretrained,
+                     const std::vector<std::pair<std::string, at::Tensor>>& weights) {
   Json json = pretrained.config->hugging_face();
   json["torch_dtype"] = "float32";
   Architecture architecture{pretrained.config, pretrained.attention, pretrained.max_seq_length};
   Json ours = config::write(architecture);
   ours.erase("model");
   json["quench"] = ours;
-  write_safetensors(folder / "model.safetensors", pretrained.model->parameters.named_values(),
-                    {{"format", "pt"}});
+  write_safetensors(folder / "model.safetensors", weights, {{"format", "pt"}});
   if (!pretrained.class_names.empty()) {
     json["id2label"] = json["label2id"] = Json::object();
     for (size_t id = 0; id < pretrained.class_names.size(); ++id) {

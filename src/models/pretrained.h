@@ -24,8 +24,8 @@ struct Pretrained {
   Json image_processor = nullptr;
 };
 
-// The folder that MODEL means: one with a config.json, or the newest complete checkpoint of a run
-// folder. Throws UsageError.
+// The folder that MODEL means: one with a config.json, or a run's checkpoint (run_checkpoints.h).
+// Throws UsageError.
 std::filesystem::path model_folder(const std::string& model);
 
 // Reads MODEL in float32 on the CPU, from model.safetensors or pytorch_model.bin (or their shards),
@@ -49,5 +49,8 @@ Pretrained load_architecture(const std::filesystem::path& folder);
 // Writes config.json and model.safetensors into an existing folder, and preprocessor_config.json
 // where `image_processor` is known.
 void save_pretrained(const std::filesystem::path& folder, const Pretrained& pretrained);
+// With `weights` in place of the model's own.
+void save_pretrained(const std::filesystem::path& folder, const Pretrained& pretrained,
+                     const std::vector<std::pair<std::string, at::Tensor>>& weights);
 
 }  // namespace quench

@@ -51,6 +51,9 @@ std::string bytes_field(int field, std::string_view value) {
   return key(field, kBytes) + varint(value.size()) + std::string(value);
 }
 std::string wall_time_field(double wall_time) { return key(1, kFixed64) + bytes_of(wall_time); }
+std::string step_field(int64_t step) {
+  return key(2, kVarint) + varint(static_cast<uint64_t>(step));
+}
 
 }  // namespace
 
@@ -68,7 +71,7 @@ uint32_t crc32c(std::string_view bytes) {
   return ~crc;
 }
 
-TensorBoardWriter::TensorBoardWriter(const std::filesystem::path& folder) {
+TensorBoardWriter::TensorBoardWriter(const std::filesystem::path& folder, int64_t first_step) {
   std::error_code reason;
   std::filesystem::create_directories(folder, reason);
   check(!reason, "cannot create ", folder.string(), ": ", reason.message());
@@ -79,6 +82,10 @@ TensorBoardWriter::TensorBoardWriter(const std::filesystem::path& folder) {
   check(file_.is_open(), "cannot write ", path_.string(), ": ",
         std::generic_category().message(errno));
   write_event(wall_time_field(now) + bytes_field(3, "brain.Event:2"));  // file_version
+  // Event{step = 2, session_log = 7}, SessionLog{status = 1}, START = 1: what lies at this step or
+  // behind it is superseded.
+  write_event(wall_time_field(now) + step_field(first_step + 1) +
+              bytes_field(7, key(1, kVarint) + varint(1)));
   flush();
 }
 
@@ -87,7 +94,7 @@ void TensorBoardWriter::scalar(std::string_view tag, int64_t step, double value,
   // 2}
   const std::string summary_value =
       bytes_field(1, tag) + key(2, kFixed32) + bytes_of(static_cast<float>(value));
-  write_event(wall_time_field(wall_time) + key(2, kVarint) + varint(static_cast<uint64_t>(step)) +
+  write_event(wall_time_field(wall_time) + step_field(step) +
               bytes_field(5, bytes_field(1, summary_value)));
 }
 

@@ -18,8 +18,9 @@ uint32_t crc32c(std::string_view bytes);
 class TensorBoardWriter {
  public:
   // Creates the folder and in it events.out.tfevents.<time>.<host>.<pid>. A resumed run adds a
-  // file, and TensorBoard shows all files of a folder as one run. All members throw Error.
-  explicit TensorBoardWriter(const std::filesystem::path& folder);
+  // file, and TensorBoard shows all files of a folder as one run, without what earlier files hold
+  // behind `first_step`, the step that the run goes on from. All members throw Error.
+  TensorBoardWriter(const std::filesystem::path& folder, int64_t first_step);
 
   // TensorBoard groups tags by what stands before the first `/`: "train/loss". It stores float32.
   void scalar(std::string_view tag, int64_t step, double value,

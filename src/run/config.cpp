@@ -14,6 +14,7 @@ using config::at_least;
 using config::between;
 using config::greater_than;
 using config::one_of;
+using config::OnResume;
 
 void describe(config::Fields& f, OptimizerConfig& c) {
   f("type", c.type, "optimizer", one_of({"adamw"}));
@@ -36,7 +37,7 @@ void describe(config::Fields& f, ScheduleConfig& c) {
 }
 
 void describe(config::Fields& f, TrainConfig& c) {
-  f("steps", c.steps, "optimizer steps, or 'N epochs'", greater_than(0));
+  f("steps", c.steps, "optimizer steps, or 'N epochs'", greater_than(0), OnResume::kFree);
   f("batch_size", c.batch_size, "samples of one forward pass", at_least(1));
   f("gradient_accumulation_steps", c.gradient_accumulation_steps, "forward passes of one step",
     at_least(1));
@@ -50,13 +51,13 @@ void describe(config::Fields& f, TrainConfig& c) {
   f("seed", c.seed, "of initialization, data order, masks and dropout", at_least(0));
   f("shuffle", c.shuffle, "draw the samples in random order");
   f("initialize_from", c.initialize_from, "MODEL whose weights training starts from");
-  f("log_every", c.log_every, "steps between lines of metrics.jsonl", at_least(1));
+  f("log_every", c.log_every, "steps between lines of metrics.jsonl", at_least(1), OnResume::kFree);
   f("eval_every", c.eval_every, "steps, or 'N epochs', between evaluations; 0: only at the end",
-    at_least(0));
+    at_least(0), OnResume::kFree);
   f("checkpoint_every", c.checkpoint_every,
-    "steps, or 'N epochs', between checkpoints; 0: only at the end", at_least(0));
-  f("keep_checkpoints", c.keep_checkpoints, "newest checkpoints that are kept; 0: all",
-    at_least(0));
+    "steps, or 'N epochs', between checkpoints; 0: only at the end", at_least(0), OnResume::kFree);
+  f("keep_checkpoints", c.keep_checkpoints, "newest checkpoints that are kept; 0: all", at_least(0),
+    OnResume::kFree);
 }
 
 void describe(config::Fields& f, EvalConfig& c) {
@@ -82,12 +83,13 @@ void describe(config::Fields& f, RunConfig& c) {
   f.section("optimizer", c.optimizer, "optimizer");
   f.section("schedule", c.schedule, "learning rate over time");
   f.section("train", c.train, "training");
-  f("device", c.device, "auto: CUDA where there is one", one_of({"auto", "cpu", "cuda"}));
+  f("device", c.device, "auto: CUDA where there is one", one_of({"auto", "cpu", "cuda"}),
+    OnResume::kFree);
   f("precision", c.precision, "fp32, or autocast with float32 master weights",
     one_of({"fp32", "bf16", "fp16"}));
-  f.section("eval", c.eval, "evaluation");
-  f.section("ptq", c.ptq, "quantization after training");
-  f.section("output", c.output, "where results go");
+  f.section("eval", c.eval, "evaluation", OnResume::kFree);
+  f.section("ptq", c.ptq, "quantization after training", OnResume::kFree);
+  f.section("output", c.output, "where results go", OnResume::kFree);
 }
 
 std::string RunConfig::task_type() const {
@@ -184,6 +186,15 @@ void with_places(const config::Node& root, const Validate& validate) {
 }
 
 }  // namespace
+
+std::string changes(const Json& was, const Json& is) {
+  std::string all;
+  for (const config::Difference& change : config::differences(was, is))
+    if (!change.is.is_null() || !change.key.starts_with("model."))
+      all += concat(all.empty() ? "" : "; ", change.key, " was ", dump(change.was), ", now ",
+                    dump(change.is));
+  return all;
+}
 
 RunConfig read_run_config(const config::Node& node) {
   RunConfig config;

@@ -93,6 +93,10 @@ struct RunConfig {
 };
 void describe(config::Fields& fields, RunConfig& config);
 
+// "train.seed was 1, now 2; ...": where two written configs of a run differ; empty: nowhere. What
+// the model's section leaves to the data is no difference to what was found there.
+std::string changes(const Json& was, const Json& is);
+
 // Reads a config that need not describe a whole run, and validates its values and the files of its
 // data. Throws UsageError; creates nothing.
 RunConfig read_run_config(const config::Node& node);

@@ -90,24 +90,17 @@ class Sweep {
 
 // False if a signal stopped it.
 bool Sweep::train_if_needed(const RunConfig& config, const fs::path& run) {
-  if (fs::exists(run / "config.yaml")) {
+  if (fs::exists(run / "config.yaml") && fs::exists(run / "eval.json")) {
     RunConfig before = load_run_config(run.string(), {});
-    RunConfig now = config;
-    before.output = now.output;
-    before.ptq = now.ptq;
-    Json was = config::write(before), is = config::write(now);
-    for (const char* open :
-         {"vocab_size", "num_labels"})  // filled in from the data when a run starts
-      if (is.at("model").contains(open) && is["model"][open].is_null())
-        was["model"][open] = nullptr;
-    check(was == is, run.string(),
-          " holds a run of another config: remove it, or choose another --output");
-    if (fs::exists(run / "eval.json")) {
-      log_info(run.string() + ": trained before");
-      return true;
-    }
+    before.output = config.output;
+    before.ptq = config.ptq;
+    const std::string changed = changes(config::write(before), config::write(config));
+    check(changed.empty(), run.string(), " holds a run of another config (", changed,
+          "): remove it, or choose another --output");
+    log_info(run.string() + ": trained before");
+    return true;
   }
-  return train(config, run, /*resume=*/true) == 0;
+  return train(config, run, {.resume = fs::exists(run), .step = {}}) == 0;
 }
 
 void Sweep::cell(size_t row, int64_t seed) {

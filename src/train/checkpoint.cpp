@@ -2,39 +2,62 @@
 
 #include <ATen/ATen.h>
 
-#include <algorithm>
-#include <cstdio>
+#include <utility>
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "io/atomic_file.h"
 #include "io/safetensors.h"
+#include "models/run_checkpoints.h"
 
 namespace quench {
 namespace {
 
 namespace fs = std::filesystem;
 
-std::string step_name(int64_t step) {
-  char name[32];
-  std::snprintf(name, sizeof name, "step-%08lld", static_cast<long long>(step));
-  return name;
+// All complete checkpoints but the newest `keep`. What is not complete is not ours to judge.
+void delete_old(const fs::path& run, int64_t keep) {
+  if (keep == 0) return;
+  std::vector<StepFolder> complete = step_folders(run);
+  std::erase_if(complete, [](const StepFolder& folder) {
+    return !defect(folder.path, CheckpointUse::kTraining).empty();
+  });
+  for (size_t i = 0; i + static_cast<size_t>(keep) < complete.size(); ++i) {
+    try {
+      remove_folder(complete[i].path);
+    } catch (const Error& error) {
+      log_warning(error.what());
+    }
+  }
 }
 
-void delete_old(const fs::path& checkpoints, int64_t keep) {
-  if (keep == 0) return;
-  std::vector<fs::path> folders;
-  for (const auto& entry : fs::directory_iterator(checkpoints)) {
-    const std::string name = entry.path().filename().string();
-    if (name.starts_with("step-") && name.find(".tmp") == std::string::npos)
-      folders.push_back(entry.path());
+// Names `folder` the run's latest checkpoint and gives it its name, in this order: so a `latest`
+// that is older than a complete checkpoint is always somebody's wish to go back, never what a crash
+// between the two has left.
+void commit_as_latest(AtomicFolder& folder, const fs::path& checkpoints, int64_t step) {
+  const fs::path latest = checkpoints / "latest";
+  const std::string before = fs::exists(latest) ? read_file(latest) : "";
+  try {
+    folder.commit([&] { write_file_atomically(latest, step_name(step) + "\n"); });
+  } catch (const Error&) {
+    if (!before.empty()) write_file_atomically(latest, before);
+    throw;
   }
-  std::sort(folders.rbegin(), folders.rend());
-  for (size_t i = static_cast<size_t>(keep); i < folders.size(); ++i) {
-    std::error_code failed;
-    fs::remove_all(folders[i], failed);
-    if (failed) log_warning(concat("cannot delete ", folders[i].string(), ": ", failed.message()));
-  }
+}
+
+// Copies `from` to `to`, in whose memory a copy lies already unless it is empty.
+void copy_tensors(const NamedTensors& from, NamedTensors& to) {
+  if (to.empty())
+    for (const auto& [name, tensor] : from)
+      to.emplace_back(name, at::empty(tensor.sizes(), at::dtype(tensor.scalar_type())));
+  for (size_t i = 0; i < from.size(); ++i) to[i].second.copy_(from[i].second.detach());
+}
+
+uint64_t bytes_of(const NamedTensors& tensors) {
+  uint64_t bytes = 0;
+  for (const auto& [name, tensor] : tensors) bytes += tensor.nbytes();
+  return bytes;
 }
 
 // The model of a checkpoint must be the one that the config describes.
@@ -53,9 +76,10 @@ void read_state(const fs::path& file, TrainingState& state) {
   try {
     const Json json = parse_json(read_file(file));
     state.step = json.at("step").get<int64_t>();
+    state.samples = json.value("samples", int64_t{0});  // older checkpoints lack these three
     state.loss_scale = json.at("loss_scale").get<double>();
     state.loss_scale_growth = json.at("loss_scale_growth").get<int64_t>();
-    state.loss_sum = json.value("loss_sum", 0.0);  // older checkpoints lack it
+    state.loss_sum = json.value("loss_sum", 0.0);
     state.loss_count = json.value("loss_count", int64_t{0});
   } catch (const Json::exception& error) {
     fail(file.string(), ": ", error.what());
@@ -79,26 +103,25 @@ void fill(const std::vector<std::pair<std::string, at::Tensor>>& tensors,
 
 }  // namespace
 
-void save_checkpoint(const fs::path& run, const Pretrained& pretrained, const Tokenizer* tokenizer,
-                     const TrainingState& state, int64_t keep) {
+void save_checkpoint(const fs::path& run, const Pretrained& pretrained, const NamedTensors& weights,
+                     const Tokenizer* tokenizer, const TrainingState& state, int64_t keep) {
   const fs::path checkpoints = run / "checkpoints";
   AtomicFolder folder(checkpoints / step_name(state.step));
-  save_pretrained(folder.path(), pretrained);
+  save_pretrained(folder.path(), pretrained, weights);
   if (tokenizer) tokenizer->save(folder.path().string());
   write_safetensors(folder.path() / "training.safetensors", state.tensors);
   const Json json = {{"step", state.step},
+                     {"samples", state.samples},
                      {"loss_scale", state.loss_scale},
                      {"loss_scale_growth", state.loss_scale_growth},
                      {"loss_sum", state.loss_sum},
                      {"loss_count", state.loss_count}};
   write_file_atomically(folder.path() / "state.json", dump(json, 2) + "\n");
-  folder.commit();
-  write_file_atomically(checkpoints / "latest", step_name(state.step) + "\n");
-  delete_old(checkpoints, keep);
+  commit_as_latest(folder, checkpoints, state.step);
+  delete_old(run, keep);
 }
 
-void load_checkpoint(const fs::path& run, Pretrained& pretrained, TrainingState& state) {
-  const fs::path folder = model_folder(run.string());
+void load_checkpoint(const fs::path& folder, Pretrained& pretrained, TrainingState& state) {
   try {
     check_same_architecture(load_architecture(folder), pretrained);
     load_values(pretrained.model->parameters, read_safetensors(folder / "model.safetensors"));
@@ -107,6 +130,53 @@ void load_checkpoint(const fs::path& run, Pretrained& pretrained, TrainingState&
   } catch (const Error& error) {
     fail("cannot resume from ", folder.string(), ": ", error.what());
   }
+}
+
+CheckpointWriter::CheckpointWriter(fs::path run, const Pretrained& pretrained,
+                                   const Tokenizer* tokenizer, int64_t keep)
+    : run_(std::move(run)), pretrained_(pretrained), tokenizer_(tokenizer), keep_(keep) {}
+
+CheckpointWriter::~CheckpointWriter() {
+  if (thread_.joinable()) thread_.join();
+}
+
+bool CheckpointWriter::write(const TrainingState& state) {
+  finish();
+  const NamedTensors weights = pretrained_.model->parameters.named_values();
+  constexpr uint64_t kSmallFiles = 64 << 10;
+  const uint64_t needed = bytes_of(weights) + bytes_of(state.tensors) + kSmallFiles,
+                 room = fs::space(run_).available;
+  if (room < needed) {
+    log_warning(concat("no room for the checkpoint of step ", state.step, ": it takes ",
+                       format_count(static_cast<double>(needed)), "B, and ", run_.string(), " has ",
+                       format_count(static_cast<double>(room)), "B left"));
+    return false;
+  }
+  copy_tensors(weights, weights_);
+  NamedTensors tensors = std::move(state_.tensors);
+  copy_tensors(state.tensors, tensors);
+  state_ = state;
+  state_.tensors = std::move(tensors);
+  done_ = false;
+  thread_ = std::thread([this] {
+    try {
+      save_checkpoint(run_, pretrained_, weights_, tokenizer_, state_, keep_);
+    } catch (...) {
+      error_ = std::current_exception();
+    }
+    done_ = true;
+  });
+  return true;
+}
+
+void CheckpointWriter::poll() {
+  if (done_) finish();
+}
+
+void CheckpointWriter::finish() {
+  if (!thread_.joinable()) return;
+  thread_.join();
+  if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
 }
 
 }  // namespace quench

@@ -20,7 +20,7 @@ MetricsLog::MetricsLog(const fs::path& run, int64_t first_step, bool tensorboard
   write_file_atomically(path_, kept);
   file_.open(path_, std::ios::app);
   check(file_.good(), path_.string(), ": cannot be opened for writing");
-  if (tensorboard) tensorboard_.emplace(run / "tb");
+  if (tensorboard) tensorboard_.emplace(run / "tb", first_step);
 }
 
 void MetricsLog::add(int64_t step, const std::string& group, const Json& values) {

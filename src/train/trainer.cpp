@@ -19,6 +19,7 @@
 #include "models/names.h"
 #include "train/checkpoint.h"
 #include "train/metrics_log.h"
+#include "train/run_folder.h"
 #include "train/session.h"
 
 namespace quench {
@@ -49,7 +50,7 @@ Json summary(const Json& evaluation) {
 // Everything that lives as long as a run.
 class Run {
  public:
-  Run(RunConfig config, fs::path folder, bool resume);
+  Run(RunConfig config, const RunFolder& folder, const std::optional<StepFolder>& start);
   void announce() const;
   int train();
 
@@ -57,47 +58,60 @@ class Run {
   void loop(MetricsLog& metrics);
   void log(MetricsLog& metrics, const StepResult& result);
   Json evaluate_now(const std::string& label) const;
-  void save() const;
+  bool save();
+  void save_last();
   void restart_clock();
   bool due(int64_t every) const { return every > 0 && session_->steps_done() % every == 0; }
   int64_t step() const { return session_->steps_done(); }
+  int64_t samples_per_step() const {
+    return config_.train.batch_size * config_.train.gradient_accumulation_steps;
+  }
 
   RunConfig config_;
   fs::path folder_;
   OpenedData training_, validation_;
   Pretrained pretrained_;
   std::unique_ptr<TrainingSession> session_;
-  at::Tensor loss_sum_;  // since the last log line: float64, 0-dim, on the device
+  std::optional<CheckpointWriter> writer_;
+  std::optional<int64_t> saved_;  // step of the newest checkpoint
+  at::Tensor loss_sum_;           // since the last log line: float64, 0-dim, on the device
   int64_t loss_count_ = 0;
+  int64_t samples_ = 0;  // taken from the endless stream of training samples
   std::chrono::steady_clock::time_point clock_start_;
   int64_t clock_step_ = 0;  // steps done when the clock was started
 };
 
-Run::Run(RunConfig config, fs::path folder, bool resume)
-    : config_(std::move(config)), folder_(std::move(folder)) {
+Run::Run(RunConfig config, const RunFolder& folder, const std::optional<StepFolder>& start)
+    : config_(std::move(config)), folder_(folder.path()) {
   const at::Device device = choose_device(config_.device);
   DataContext context = config_.data_context();
   training_ = config_.data->open(Subset::kTrain, context);
   context.tokenizer = training_.tokenizer;
   validation_ = config_.data->open(Subset::kValidation, context);
   config_.resolve_epochs(training_.source->samples());
-  const bool resuming = resume && fs::exists(folder_ / "checkpoints" / "latest");
-  if (resuming) config_.train.initialize_from.reset();  // the checkpoint has the weights
+  if (start && start->step > config_.train.steps)
+    fail_usage(start->path.string(), " has done ", start->step, " steps, and train.steps asks for ",
+               static_cast<int64_t>(config_.train.steps),
+               ": ask for more, or go back with --resume-from STEP");
+  if (start) config_.train.initialize_from.reset();  // the checkpoint has the weights
   pretrained_ = build_model(config_, training_);
   pretrained_.class_names = training_.source->class_names();
   pretrained_.image_processor = training_.image_processor;
   session_ = std::make_unique<TrainingSession>(config_, pretrained_, device);
   loss_sum_ = at::zeros({}, at::device(device).dtype(at::kDouble));
-  if (resuming) {
+  if (start) {
     TrainingState state = session_->state();
-    load_checkpoint(folder_, pretrained_, state);
+    load_checkpoint(start->path, pretrained_, state);
     session_->resume(state);
+    saved_ = state.step;
+    samples_ = state.samples > 0 ? state.samples : step() * samples_per_step();
     loss_sum_.fill_(state.loss_sum);
     loss_count_ = state.loss_count;
   }
   config_.fit(validation_);
   check_vocabulary(*training_.source, pretrained_);
   check_vocabulary(*validation_.source, pretrained_);
+  writer_.emplace(folder_, pretrained_, training_.tokenizer.get(), config_.train.keep_checkpoints);
 }
 
 void Run::announce() const {
@@ -114,14 +128,25 @@ Json Run::evaluate_now(const std::string& label) const {
   return evaluate(pretrained_, *validation_.source, options).to_json();
 }
 
-void Run::save() const {
+// False where the disk has no room.
+bool Run::save() {
   session_->check_finite();
   const TrainingSession::Averaged averaged(*session_);
   TrainingState state = session_->state();
   state.loss_sum = loss_sum_.item<double>();
   state.loss_count = loss_count_;
-  save_checkpoint(folder_, pretrained_, training_.tokenizer.get(), state,
-                  config_.train.keep_checkpoints);
+  state.samples = samples_;
+  if (!writer_->write(state)) return false;
+  saved_ = step();
+  return true;
+}
+
+// The last chance for this step: it is on the disk afterwards.
+void Run::save_last() {
+  if (saved_ != step() && !save())
+    fail("the weights of step ", step(), " could not be saved: there is no room in ",
+         folder_.string());
+  writer_->finish();
 }
 
 void Run::restart_clock() {
@@ -133,8 +158,7 @@ void Run::log(MetricsLog& metrics, const StepResult& result) {
   session_->check_finite();
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - clock_start_;
   const double seconds = elapsed.count();
-  const double samples = static_cast<double>((step() - clock_step_) * config_.train.batch_size *
-                                             config_.train.gradient_accumulation_steps);
+  const double samples = static_cast<double>((step() - clock_step_) * samples_per_step());
   Json line = {{"loss", loss_sum_.item<double>() / static_cast<double>(loss_count_)},
                {"gradient_norm", result.gradient_norm.item<double>()},
                {"learning_rate", result.learning_rate.item<double>()},
@@ -154,18 +178,20 @@ void Run::loop(MetricsLog& metrics) {
   order.seed = static_cast<uint64_t>(t.seed);
   order.shuffle = t.shuffle;
   Loader loader(training_batches(training_.source, order), session_->device(),
-                step() * t.gradient_accumulation_steps);
+                samples_ / t.batch_size);
 
   const bool text = training_.max_seq_length > 0;
-  const double units = static_cast<double>(t.batch_size * t.gradient_accumulation_steps *
-                                           (text ? training_.max_seq_length : 1));
+  const double units =
+      static_cast<double>(samples_per_step() * (text ? training_.max_seq_length : 1));
   auto progress =
       std::make_unique<Progress>("train", t.steps, text ? "tokens" : "images", units, step());
   restart_clock();
   char detail[32] = "";
   while (step() < t.steps) {
     stop_if_signalled();
+    writer_->poll();
     const StepResult result = session_->step([&] { return loader.next().value(); });
+    samples_ += samples_per_step();
     loss_sum_ += result.loss;
     ++loss_count_;
     const bool last = step() == t.steps;
@@ -177,13 +203,15 @@ void Run::loop(MetricsLog& metrics) {
       metrics.add(step(), "eval", summary(evaluate_now("")));
       restart_clock();
     }
-    if (due(t.checkpoint_every) || last) save();
+    if (due(t.checkpoint_every) && !last) save();
   }
   progress->finish();
+  save_last();
 }
 
 int Run::train() {
   MetricsLog metrics(folder_, step(), config_.output.tensorboard);
+  if (step() < config_.train.steps) fs::remove(folder_ / "eval.json");  // of an earlier end
   try {
     loop(metrics);
     const Json evaluation = evaluate_now("evaluate");
@@ -192,7 +220,7 @@ int Run::train() {
     check_finite(evaluation);
     return 0;
   } catch (const Interrupted& interrupted) {
-    if (step() < config_.train.steps) save();  // after the last step it is saved already
+    save_last();
     log_warning(concat("stopped by a signal after step ", step(),
                        "; a checkpoint was written: continue with --resume"));
     return interrupted.signal;
@@ -238,17 +266,16 @@ Pretrained build_model(const RunConfig& config, const OpenedData& data) {
   return pretrained;
 }
 
-int train(const RunConfig& config, const fs::path& folder, bool resume) {
-  if (!resume && fs::exists(folder / "checkpoints"))
-    fail_usage(folder.string(),
-               " holds a run already: continue it with --resume, or choose another --output");
+int train(const RunConfig& config, const fs::path& path, const StartFrom& from) {
   catch_signals();
-  Run run(config, folder, resume);
-  std::error_code failed;
-  fs::create_directories(folder, failed);
-  if (failed) fail_usage("--output: '", folder.string(), "' cannot be created: ", failed.message());
-  const LogFile log(folder / "log.txt", /*append=*/resume);
-  write_file_atomically(folder / "config.yaml", config::to_yaml(config::write(config)));
+  const RunFolder folder(path);
+  const std::optional<StepFolder> start = folder.start(from);
+  if (start) folder.check_resumable(config);
+  Run run(config, folder, start);
+  // From here on it is this run's folder.
+  if (start) folder.roll_back_to(start->step);
+  const LogFile log(path / "log.txt", /*append=*/start.has_value());
+  write_file_atomically(path / "config.yaml", config::to_yaml(config::write(config)));
   run.announce();
   return run.train();
 }

@@ -8,6 +8,7 @@
 #include "batches/data_config.h"
 #include "models/pretrained.h"
 #include "run/config.h"
+#include "train/run_folder.h"
 
 namespace quench {
 
@@ -15,9 +16,10 @@ namespace quench {
 // the CPU. Fills in what config.model leaves to the data.
 Pretrained build_model(const RunConfig& config, const OpenedData& data);
 
-// Trains into `folder`; with `resume` from its newest checkpoint, if it has one. Returns the signal
-// that stopped it, or 0. Throws Error if the model that came out has no finite loss, Interrupted
-// (base/signals.h) if a signal came before there was a run to continue.
-int train(const RunConfig& config, const std::filesystem::path& folder, bool resume);
+// Trains into `folder`. Returns the signal that stopped it, or 0. Throws UsageError where the
+// folder holds a run that this one does not continue (another config, other data, more steps done
+// than asked for) before anything in it has changed, Error if the model that came out has no finite
+// loss, Interrupted (base/signals.h) if a signal came before there was a run to continue.
+int train(const RunConfig& config, const std::filesystem::path& folder, const StartFrom& from);
 
 }  // namespace quench

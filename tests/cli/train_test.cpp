@@ -135,9 +135,94 @@ TEST_F(CliTrain, AnotherModelIsNotResumed) {
   done({"train", "tiny.yaml", "--output", "run"});
   const Outcome outcome = quench(
       {"train", "tiny.yaml", "--output", "run", "--resume", "--set", "model.num_hidden_layers=1"});
-  EXPECT_EQ(outcome.status, 1);
-  EXPECT_NE(outcome.err.find("num_hidden_layers is 2, the config says 1"), std::string::npos)
+  EXPECT_EQ(outcome.status, 2);
+  EXPECT_NE(outcome.err.find("model.num_hidden_layers was 2, now 1"), std::string::npos)
       << outcome.err;
+}
+
+TEST_F(CliTrain, ARefusedResumeChangesNothing) {
+  done({"train", "tiny.yaml", "--output", "run"});
+  const auto state = [&] {
+    std::string all;
+    for (const auto& entry : fs::recursive_directory_iterator(folder_ / "run"))
+      all +=
+          entry.path().string() +
+          (entry.is_regular_file() ? folder_.read(fs::relative(entry.path(), folder_ / "").string())
+                                   : "");
+    return all;
+  };
+  const std::string before = state();
+  for (const auto& [change, message] :
+       {std::pair{"train.batch_size=2", "train.batch_size was 4, now 2"},
+        {"train.seed=3", "train.seed was 1000, now 3"},
+        {"train.steps=3", "has done 4 steps, and train.steps asks for 3"}}) {
+    const Outcome outcome = quench({"train", "run", "--resume", "--set", change});
+    EXPECT_EQ(outcome.status, 2);
+    EXPECT_NE(outcome.err.find(message), std::string::npos) << outcome.err;
+    EXPECT_EQ(outcome.err.find("done: "), std::string::npos) << outcome.err;
+    EXPECT_TRUE(state() == before) << change;
+  }
+}
+
+TEST_F(CliTrain, ResumesWithoutLatestAtTheNewestCompleteCheckpoint) {
+  done({"train", "tiny.yaml", "--output", "straight", "--set", "train.steps=6", "--set",
+        "schedule.shape=constant"});
+  done({"train", "tiny.yaml", "--output", "run", "--set", "schedule.shape=constant"});
+  fs::remove(folder_ / "run/checkpoints/latest");
+  fs::resize_file(folder_ / "run/checkpoints/step-00000004/training.safetensors", 10);
+  const Outcome outcome = quench({"train", "run", "--resume", "--set", "train.steps=6"});
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_NE(outcome.err.find("taking step-00000002"), std::string::npos) << outcome.err;
+  EXPECT_NE(outcome.err.find("resuming after step 2"), std::string::npos) << outcome.err;
+  expect_same_bytes("straight/checkpoints/step-00000006", "run/checkpoints/step-00000006");
+  EXPECT_EQ(losses("run"), losses("straight"));
+}
+
+TEST_F(CliTrain, ResumingWhereThereIsNoCheckpointSaysThatItStartsAnew) {
+  const Outcome outcome = quench({"train", "tiny.yaml", "--output", "run", "--resume"});
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_NE(outcome.err.find("run has no checkpoint: the run starts anew"), std::string::npos)
+      << outcome.err;
+}
+
+// Going back and on again gives what an undisturbed run gives, and what was left is still there.
+TEST_F(CliTrain, GoesBackToAnEarlierCheckpoint) {
+  const auto back = [&](const std::string& run, const std::vector<std::string>& how) {
+    done({"train", "tiny.yaml", "--output", run, "--set", "train.steps=8", "--set",
+          "train.keep_checkpoints=0", "--set", "schedule.shape=constant"});
+    if (how.back() == "--resume") folder_.write(run + "/checkpoints/latest", "step-00000002");
+    std::vector<std::string> arguments = {"train",         run,     "--set",
+                                          "train.steps=6", "--set", "train.keep_checkpoints=1"};
+    arguments.insert(arguments.end(), how.begin(), how.end());
+    done(arguments);
+  };
+  done({"train", "tiny.yaml", "--output", "straight", "--set", "train.steps=6", "--set",
+        "schedule.shape=constant"});
+  back("a", {"--resume"});
+  back("b", {"--resume-from", "2"});
+  for (const std::string run : {"a", "b"}) {
+    expect_same_bytes("straight/checkpoints/step-00000006", run + "/checkpoints/step-00000006");
+    EXPECT_EQ(newest(run), run + "/checkpoints/step-00000006");
+    EXPECT_FALSE(exists(run + "/checkpoints/step-00000004")) << "keep_checkpoints";
+    EXPECT_EQ(losses(run), losses("straight"));
+    const std::string aside = run + "/checkpoints/set-aside-after-step-00000002";
+    for (const char* kept : {"step-00000004", "step-00000006", "step-00000008", "metrics.jsonl"})
+      EXPECT_TRUE(exists(aside + "/" + kept)) << kept;
+  }
+}
+
+TEST_F(CliTrain, ASecondProcessIsRefusedByTheNameOfTheFirst) {
+  const pid_t first = start({"train", "tiny.yaml", "--output", "run", "--set",
+                             "train.steps=1000000", "--set", "train.checkpoint_every=0"});
+  wait_until(first, [&] { return logged("run", "\n"); });
+  const Outcome second = quench({"train", "tiny.yaml", "--output", "run", "--resume"});
+  EXPECT_EQ(second.status, 2);
+  EXPECT_NE(second.err.find(concat("run is in use by process ", first, " on ")), std::string::npos)
+      << second.err;
+  ::kill(first, SIGKILL);
+  finish(first);
+  done({"train", "tiny.yaml", "--output", "run", "--resume"});
+  EXPECT_FALSE(exists("run/.lock"));
 }
 
 // Masks, dropout, data order, schedule and moments all have to continue where they stood.
@@ -239,7 +324,7 @@ TEST_F(CliTrain, ASignalStopsTheTrainingOfATokenizer) {
   });
   EXPECT_EQ(outcome.status, 143) << outcome.err;
   EXPECT_FALSE(exists("cache/tokenizers")) << "it went on";
-  EXPECT_FALSE(exists("run"));
+  EXPECT_FALSE(exists("run/config.yaml"));
 }
 
 TEST_F(CliTrain, ASignalStopsTokenizingAndLeavesNothing) {

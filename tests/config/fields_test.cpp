@@ -9,6 +9,7 @@ namespace {
 
 using sample::Clipped;
 using sample::Config;
+using sample::Exact;
 
 Config read_text(const std::string& text) {
   Config config;
@@ -243,6 +244,38 @@ TEST(Write, IsReadBackIdentically) {
   EXPECT_EQ(dump(write(read_text(to_yaml(written)))), dump(written));
   EXPECT_EQ(dump(write(read_text(dump(written)))), dump(written));
   EXPECT_EQ(dump(write(read_text("{}"))), dump(write(Config())));
+}
+
+TEST(Differences, NameEveryKeyWithBothValues) {
+  Config was, is;
+  EXPECT_TRUE(differences(write(was), write(is)).empty());
+  is.model.hidden_size = 24;
+  is.model.kernel = {1};
+  is.overrides.resize(1);
+  is.output = "elsewhere";
+  is.teacher = std::make_shared<Exact>();
+  const auto keys = [&](const Json& a, const Json& b) {
+    std::vector<std::string> keys;
+    for (const Difference& d : differences(a, b))
+      keys.push_back(concat(d.key, " ", dump(d.was), " ", dump(d.is)));
+    return keys;
+  };
+  EXPECT_EQ(
+      keys(write(was), write(is)),
+      (std::vector<std::string>{
+          "model.hidden_size 768 24", "model.kernel [3,3] [1]", R"(teacher null {"type":"exact"})",
+          R"(overrides [] [{"match":"*","bits":8}])", R"(output "runs" "elsewhere")"}));
+  EXPECT_EQ(keys(write_fixed(was), write_fixed(is)).size(), 4u) << "output is free";
+}
+
+TEST(Differences, OfASectionOfAnotherTypeAreItsTypeAlone) {
+  Config was, is;
+  is.softmax = std::make_shared<Exact>();
+  const auto found = differences(write(was), write(is));
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(found[0].key, "softmax.type");
+  EXPECT_EQ(found[0].was, "clipped");
+  EXPECT_EQ(found[0].is, "exact");
 }
 
 }  // namespace

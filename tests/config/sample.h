@@ -84,7 +84,7 @@ inline void describe(config::Fields& f, Config& c) {
   f.variant("softmax", c.softmax, softmax_registry(), "scores to probabilities");
   f.variant("teacher", c.teacher, softmax_registry(), "the teacher's");
   f.list("overrides", c.overrides, "the last match wins");
-  f("output", c.output, "run folder");
+  f("output", c.output, "run folder", config::any(), config::OnResume::kFree);
   f("batch_size", c.batch_size, "samples a step");
   f.require(c.model.hidden_size < 5000, "model.hidden_size", "is too large for this test");
 }

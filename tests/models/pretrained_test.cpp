@@ -162,15 +162,16 @@ TEST_F(PretrainedFolder, LoadsHalfPrecisionAsFloat32) {
 TEST_F(PretrainedFolder, AModelIsACheckpointOrARun) {
   const fs::path checkpoint = folder_ / "checkpoints" / "step-00000002";
   fs::create_directories(checkpoint);
-  EXPECT_NE(error_of([&] { model_folder(folder_.string()); }).find("is no MODEL"),
+  EXPECT_NE(error_of([&] { model_folder(folder_.string()); }).find("no complete checkpoint"),
             std::string::npos);
   save_pretrained(checkpoint, tiny_bert());
-  EXPECT_NE(error_of([&] { model_folder(folder_.string()); }).find("is no MODEL"),
-            std::string::npos)
-      << "no `latest`";
+  EXPECT_EQ(model_folder(folder_.string()), checkpoint) << "no `latest`";
   write_file_atomically(folder_ / "checkpoints" / "latest", "step-00000002\n");
   EXPECT_EQ(model_folder(folder_.string()), checkpoint);
   EXPECT_EQ(model_folder(checkpoint.string()), checkpoint);
+  fs::remove_all(folder_ / "checkpoints");
+  EXPECT_NE(error_of([&] { model_folder(folder_.string()); }).find("is no MODEL"),
+            std::string::npos);
 }
 
 }  // namespace

@@ -114,28 +114,36 @@ TEST(Crc32c, MatchesKnownVectors) {
 }
 
 TEST_F(TensorBoard, FileBeginsWithItsVersion) {
-  TensorBoardWriter writer(folder_);
-  ASSERT_EQ(records().size(), 1u);  // there before any flush
+  TensorBoardWriter writer(folder_, 0);
+  ASSERT_EQ(records().size(), 2u);  // there before any flush
   EXPECT_EQ(decode_message(records()[0])[3], "brain.Event:2");
+}
+
+// As tf.summary.SessionLog START, which makes TensorBoard drop what it read of this step and later.
+TEST_F(TensorBoard, SupersedesWhatFollowsTheStepThatARunGoesOnFrom) {
+  TensorBoardWriter writer(folder_, 41);
+  auto event = decode_message(records().at(1));
+  EXPECT_EQ(decode<int64_t>(event[2]), 42);
+  EXPECT_EQ(decode<int64_t>(decode_message(event[7])[1]), 1);
 }
 
 TEST_F(TensorBoard, ScalarsComeBack) {
   {
-    TensorBoardWriter writer(folder_);
+    TensorBoardWriter writer(folder_, 0);
     writer.scalar("train/loss", 300, 4.125, 1700000000.5);
     writer.scalar("train/learning_rate", 1'000'000'000'000, -1e-4, 1700000001);
   }
   const std::vector<std::string> events = records();
-  ASSERT_EQ(events.size(), 3u);
+  ASSERT_EQ(events.size(), 4u);
 
-  auto event = decode_message(events[1]);
+  auto event = decode_message(events[2]);
   EXPECT_EQ(decode<double>(event[1]), 1700000000.5);
   EXPECT_EQ(decode<int64_t>(event[2]), 300);
   auto value = decode_message(decode_message(event[5])[1]);
   EXPECT_EQ(value[1], "train/loss");
   EXPECT_EQ(decode<float>(value[2]), 4.125f);
 
-  event = decode_message(events[2]);
+  event = decode_message(events[3]);
   EXPECT_EQ(decode<int64_t>(event[2]), 1'000'000'000'000);
   value = decode_message(decode_message(event[5])[1]);
   EXPECT_EQ(value[1], "train/learning_rate");
@@ -143,15 +151,15 @@ TEST_F(TensorBoard, ScalarsComeBack) {
 }
 
 TEST_F(TensorBoard, FlushMakesEventsVisible) {
-  TensorBoardWriter writer(folder_);
+  TensorBoardWriter writer(folder_, 0);
   writer.scalar("loss", 1, 1);
   writer.flush();
-  EXPECT_EQ(records().size(), 2u);
+  EXPECT_EQ(records().size(), 3u);
 }
 
 TEST_F(TensorBoard, FolderThatCannotBeMadeIsNamed) {
   try {
-    TensorBoardWriter writer("/proc/no-such-folder");
+    TensorBoardWriter writer("/proc/no-such-folder", 0);
     FAIL() << "no error";
   } catch (const Error& error) {
     EXPECT_NE(std::string(error.what()).find("/proc/no-such-folder"), std::string::npos);

@@ -2,6 +2,7 @@
 
 #include "io/atomic_file.h"
 #include "io/safetensors.h"
+#include "models/run_checkpoints.h"
 #include "tests/io/temporary_folder.h"
 #include "tests/models/tiny_bert.h"
 #include "tests/support/golden.h"
@@ -23,11 +24,12 @@ class Training {
   }
   void save(const fs::path& run, int64_t keep = 2) {
     const TrainingSession::Averaged averaged(session);
-    save_checkpoint(run, pretrained, nullptr, session.state(), keep);
+    save_checkpoint(run, pretrained, pretrained.model->parameters.named_values(), nullptr,
+                    session.state(), keep);
   }
   void load(const fs::path& run) {
     TrainingState state = session.state();
-    load_checkpoint(run, pretrained, state);
+    load_checkpoint(latest_checkpoint(run, CheckpointUse::kTraining)->path, pretrained, state);
     session.resume(state);
   }
   std::map<std::string, at::Tensor> moments() const {
@@ -79,10 +81,11 @@ TEST_F(Checkpoint, HoldsWeightsMomentsAndState) {
   state.loss_scale_growth = 17;
   state.loss_sum = 0.1 + 0.2;
   state.loss_count = 2;
-  save_checkpoint(folder_, first.pretrained, nullptr, state, 2);
+  save_checkpoint(folder_, first.pretrained, first.pretrained.model->parameters.named_values(),
+                  nullptr, state, 2);
   Training second(config_, tiny_bert(/*seed=*/2));
   state = second.session.state();
-  load_checkpoint(folder_, second.pretrained, state);
+  load_checkpoint(checkpoints_ / "step-00000003", second.pretrained, state);
   EXPECT_EQ(state.step, 3);
   EXPECT_EQ(state.loss_scale, 1024);
   EXPECT_EQ(state.loss_scale_growth, 17);
@@ -99,7 +102,7 @@ TEST_F(Checkpoint, WithoutLossesSinceTheLastLogLineIsResumed) {
   write_file_atomically(checkpoints_ / "step-00000000" / "state.json",
                         "{\"step\": 7, \"loss_scale\": 2, \"loss_scale_growth\": 1}");
   TrainingState state = training.session.state();
-  load_checkpoint(folder_, training.pretrained, state);
+  load_checkpoint(checkpoints_ / "step-00000000", training.pretrained, state);
   EXPECT_EQ(state.step, 7);
   EXPECT_EQ(state.loss_sum, 0);
   EXPECT_EQ(state.loss_count, 0);
@@ -232,13 +235,94 @@ TEST_F(Checkpoint, NamesTheFileThatIsBroken) {
   EXPECT_EQ(error_of([&] { training.load(folder_); }), "no error");
 }
 
-TEST_F(Checkpoint, LatestMayNotNameNothing) {
+// A copy, a hand or a full disk may have left any of these.
+TEST_F(Checkpoint, TheNewestCompleteOneIsFoundWithoutLatest) {
   Training training(config_);
-  training.save(folder_);
-  write_file_atomically(checkpoints_ / "latest", "step-00000007\n");
-  EXPECT_EQ(
-      error_of([&] { training.load(folder_); }),
-      (checkpoints_ / "latest").string() + " names 'step-00000007', which holds no config.json");
+  const auto found = [&] { return latest_checkpoint(folder_, CheckpointUse::kTraining); };
+  EXPECT_FALSE(found());
+  for (int i = 0; i < 3; ++i) {
+    training.save(folder_, /*keep=*/0);
+    training.steps(1);
+  }
+  for (const char* wrong : {"step-00000007\n", "", "step-00000001x", "\xff", "../other"}) {
+    write_file_atomically(checkpoints_ / "latest", wrong);
+    EXPECT_EQ(found()->step, 2) << wrong;
+  }
+  write_file_atomically(checkpoints_ / "latest", " step-00000001\r\n");
+  EXPECT_EQ(found()->step, 1);
+  fs::remove(checkpoints_ / "latest");
+  fs::remove(checkpoints_ / "step-00000002" / "training.safetensors");
+  EXPECT_EQ(found()->step, 1);
+  EXPECT_EQ(latest_checkpoint(folder_, CheckpointUse::kModel)->step, 2);
+  fs::resize_file(checkpoints_ / "step-00000001" / "model.safetensors", 100);
+  EXPECT_EQ(found()->step, 0);
+  fs::remove(checkpoints_ / "step-00000000" / "state.json");
+  EXPECT_NE(error_of([&] { found(); }).find("no complete checkpoint"), std::string::npos);
+}
+
+TEST_F(Checkpoint, OfManyStepsAreOrderedByNumber) {
+  Training training(config_);
+  TrainingState state = training.session.state();
+  for (const int64_t step : {99999999, 100000000, 100000001}) {
+    state.step = step;
+    save_checkpoint(folder_, training.pretrained,
+                    training.pretrained.model->parameters.named_values(), nullptr, state, 2);
+  }
+  EXPECT_EQ(entries(), (std::vector<std::string>{"latest", "step-100000000", "step-100000001"}));
+}
+
+TEST_F(Checkpoint, WhatIsNotCompleteIsNeitherCountedNorDeleted) {
+  Training training(config_);
+  fs::create_directories(checkpoints_ / "step-00000009");
+  for (int i = 0; i < 3; ++i) {
+    training.save(folder_, /*keep=*/1);
+    training.steps(1);
+  }
+  EXPECT_EQ(entries(), (std::vector<std::string>{"latest", "step-00000002", "step-00000009"}));
+}
+
+// What the writer writes is the moment at which it was asked, whatever training does meanwhile.
+TEST_F(Checkpoint, IsWrittenFromACopy) {
+  Training training(config_);
+  CheckpointWriter writer(folder_, training.pretrained, nullptr, /*keep=*/0);
+  fs::create_directories(folder_);
+  std::vector<std::map<std::string, at::Tensor>> weights;
+  for (int i = 0; i < 3; ++i) {
+    training.steps(1);
+    weights.push_back(weights_of(training.pretrained));
+    EXPECT_TRUE(writer.write(training.session.state()));
+    training.steps(1);
+  }
+  writer.finish();
+  for (int i = 0; i < 3; ++i) {
+    const fs::path folder = checkpoints_ / step_name(2 * i + 1);
+    EXPECT_TRUE(equal(weights_of(load_pretrained(folder.string())), weights[i])) << i;
+  }
+}
+
+TEST_F(Checkpoint, AFailedWriteIsTold) {
+  Training training(config_);
+  CheckpointWriter writer(folder_, training.pretrained, nullptr, /*keep=*/0);
+  fs::create_directories(checkpoints_);
+  write_file_atomically(checkpoints_ / "step-00000000", "a file that is in the way");
+  EXPECT_TRUE(writer.write(training.session.state()));
+  EXPECT_NE(error_of([&] {
+              for (;;) writer.poll();
+            }).find("step-00000000"),
+            std::string::npos);
+  fs::remove(checkpoints_ / "step-00000000");
+  EXPECT_TRUE(writer.write(training.session.state()));
+  EXPECT_EQ(error_of([&] { writer.finish(); }), "no error");
+}
+
+TEST_F(Checkpoint, WithoutRoomIsLeftOut) {
+  const SmallDisk disk(folder_);
+  if (!disk.mounted()) GTEST_SKIP() << "a small file system can be mounted only by root";
+  Training training(config_);
+  CheckpointWriter writer(folder_, training.pretrained, nullptr, /*keep=*/0);
+  EXPECT_FALSE(writer.write(training.session.state()));
+  writer.finish();
+  EXPECT_TRUE(fs::is_empty(folder_));
 }
 
 TEST_F(Checkpoint, LatestMovesOnlyToACompleteOne) {
