@@ -4,16 +4,31 @@
 #include <ATen/Version.h>
 #include <torch/version.h>
 
+#include <cstdlib>
 #include <sstream>
 #include <thread>
 
 #include "base/environment.h"
+#include "base/error.h"
 #include "cli/commands.h"
 #include "device/cuda_kernel.h"
 #include "device/device.h"
 #include "nn/linear_map.h"
 
 namespace quench {
+
+namespace {
+
+// What the environment says of it, ours or the user's (wait_policy.cpp).
+std::string how_threads_wait() {
+  std::string said;
+  for (const char* name : {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY"})
+    if (const char* value = std::getenv(name))
+      said += concat(said.empty() ? "" : " ", name, "=", value);
+  return said.empty() ? "as OpenMP's library likes it" : said;
+}
+
+}  // namespace
 
 void add_doctor(CLI::App& app) {
   const auto json = std::make_shared<bool>(false);
@@ -28,6 +43,7 @@ void add_doctor(CLI::App& app) {
         {"cpu_capability", at::get_cpu_capability()},
         {"cpu_cores", std::thread::hardware_concurrency()},
         {"threads", at::get_num_threads()},
+        {"threads_wait", how_threads_wait()},
         {"mkl", at::globalContext().hasMKL()},
         {"mkldnn", at::globalContext().hasMKLDNN()},
         {"cuda", cuda ? Json(true) : Json(why_not_cuda())},

@@ -45,6 +45,18 @@ TEST_F(CliConfig, HelpAndVersionGoToStdout) {
   EXPECT_TRUE(parse_json(done({"doctor", "--json"})).contains("libtorch"));
 }
 
+TEST_F(CliConfig, ThreadsDoNotSpinForLongUnlessTheUserSaysSo) {
+  const auto threads_wait = [&] {
+    return parse_json(done({"doctor", "--json"})).at("threads_wait");
+  };
+  EXPECT_EQ(threads_wait(), "OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=2000");
+  for (const char* said : {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"}) {
+    ::setenv(said, "3", 1);
+    EXPECT_EQ(threads_wait(), concat(said, "=3"));
+    ::unsetenv(said);
+  }
+}
+
 TEST_F(CliConfig, AnUnknownKeyIsNamedWithItsPlaceAndItsNeighbour) {
   folder_.write("tiny.yaml", "model:\n  type: bert\n  hiden_size: 16\n" + kRest);
   expect_refused({}, {"tiny.yaml:3", "model.hiden_size", "'hidden_size'"});
