@@ -167,7 +167,7 @@ std::vector<std::string> add_missing_head(Pretrained& pretrained,
     names.push_back(name);
   }
   if (names.empty()) return {};
-  pretrained.model->parameters.initialize(0);
+  pretrained.model->parameters.initialize(0, names);
   log_warning("the checkpoint has no head; freshly drawn: " + listed(names));
   tensors.merge(head);
   return names;
@@ -178,9 +178,9 @@ void load_tensors(Pretrained& pretrained, std::map<std::string, at::Tensor> tens
   Parameters& parameters = pretrained.model->parameters;
   check(compare_names(parameters, tensors).unexpected.size() < tensors.size(),
         "no tensor of the checkpoint belongs to the model; is model_type right?");
-  if (allow_partial) parameters.initialize(0);
   pretrained.fresh = add_missing_head(pretrained, tensors);
   const auto [missing, unexpected] = load_values(parameters, tensors, allow_partial);
+  parameters.initialize(0, missing);
   pretrained.fresh.insert(pretrained.fresh.end(), missing.begin(), missing.end());
   if (!missing.empty()) log_warning("not in the checkpoint, freshly drawn: " + listed(missing));
   if (!unexpected.empty()) log_warning("not in the model, ignored: " + listed(unexpected));

@@ -67,13 +67,21 @@ Parameter& Parameters::add_stacked(const std::vector<std::string>& names,
 }
 
 void Parameters::initialize(uint64_t seed) {
+  std::vector<std::string> names;
+  for (const auto& [name, value] : named_values()) names.push_back(name);
+  initialize(seed, names);
+}
+
+void Parameters::initialize(uint64_t seed, const std::vector<std::string>& names) {
   at::NoGradGuard no_grad;
+  const std::set<std::string> drawn(names.begin(), names.end());
   for (Parameter& parameter : all_) {
     for (const Parameter::Part& part : parameter.parts) {
+      if (!drawn.contains(part.name)) continue;
       at::Tensor view = parameter.view(part, parameter.value);
       draw(view, part.init, mix(seed ^ mix(name_key(part.name))));
+      if (parameter.zero_row >= 0) parameter.value[parameter.zero_row].zero_();
     }
-    if (parameter.zero_row >= 0) parameter.value[parameter.zero_row].zero_();
   }
 }
 

@@ -66,8 +66,9 @@ class Parameters {
   Parameter& add_stacked(const std::vector<std::string>& names, std::vector<int64_t> part_shape,
                          std::vector<int64_t> shape, Init init);
 
-  // Draws every value afresh from (seed, name).
+  // Draws every value afresh from (seed, name), or only those of the given names.
   void initialize(uint64_t seed);
+  void initialize(uint64_t seed, const std::vector<std::string>& names);
   // Moves every value; afterwards gradients are tracked.
   void to(at::Device device, at::ScalarType dtype);
 

@@ -93,8 +93,7 @@ Run::Run(RunConfig config, const RunFolder& folder, const std::optional<StepFold
     fail_usage(start->path.string(), " has done ", start->step, " steps, and train.steps asks for ",
                static_cast<int64_t>(config_.train.steps),
                ": ask for more, or go back with --resume-from STEP");
-  if (start) config_.train.initialize_from.reset();  // the checkpoint has the weights
-  pretrained_ = build_model(config_, training_);
+  pretrained_ = build_model(config_, training_, start ? Weights::kUndefined : Weights::kInitial);
   pretrained_.class_names = training_.source->class_names();
   pretrained_.image_processor = training_.image_processor;
   session_ = std::make_unique<TrainingSession>(config_, pretrained_, device);
@@ -227,28 +226,31 @@ int Run::train() {
   }
 }
 
-// Copies what the checkpoint `from` has. Only a head and gates may be new.
-void initialize_from(const std::string& from, const std::string& body, Parameters& parameters) {
+// Copies what the checkpoint `from` has. Only a head and gates may be new: returns their names.
+std::vector<std::string> initialize_from(const std::string& from, const std::string& body,
+                                         Parameters& parameters) {
   const std::string folder = expand_variables(from);
   const Pretrained pretrained = load_pretrained(folder);
   std::map<std::string, at::Tensor> values;
   for (auto& [name, value] : pretrained.model->parameters.named_values()) values[name] = value;
   for (const std::string& name : pretrained.fresh) values.erase(name);  // ours follow train.seed
-  auto [missing, unexpected] = load_values(parameters, values, /*allow_partial=*/true);
+  const auto [missing, unexpected] = load_values(parameters, values, /*allow_partial=*/true);
   check(unexpected.size() < values.size(), "train.initialize_from: ", folder,
         " has no parameter of this model");
   if (!missing.empty())
     log_info(concat("not in ", folder, ", freshly drawn: ", listed(missing, 8)));
-  std::erase_if(missing,
+  std::vector<std::string> lacking = missing;
+  std::erase_if(lacking,
                 [&](const auto& name) { return !name.starts_with(body) || is_gate(name); });
-  check(missing.empty(), "train.initialize_from: ", folder, " lacks ", listed(missing, 8));
+  check(lacking.empty(), "train.initialize_from: ", folder, " lacks ", listed(lacking, 8));
   check(unexpected.empty(), "train.initialize_from: this model lacks what ", folder,
         " has: ", listed(unexpected, 8));
+  return missing;
 }
 
 }  // namespace
 
-Pretrained build_model(const RunConfig& config, const OpenedData& data) {
+Pretrained build_model(const RunConfig& config, const OpenedData& data, Weights weights) {
   Pretrained pretrained;
   pretrained.config = config.model;
   pretrained.attention = config.attention;
@@ -259,10 +261,15 @@ Pretrained build_model(const RunConfig& config, const OpenedData& data) {
   pretrained.max_seq_length =
       data.max_seq_length > 0 ? data.max_seq_length : config.model->max_positions();
   pretrained.model = config.model->build(config.attention, pretrained.max_seq_length);
+  if (weights == Weights::kUndefined) return pretrained;
   Parameters& parameters = pretrained.model->parameters;
-  parameters.initialize(static_cast<uint64_t>(config.train.seed));
-  if (config.train.initialize_from)
-    initialize_from(*config.train.initialize_from, config.model->traits().body_prefix, parameters);
+  const auto seed = static_cast<uint64_t>(config.train.seed);
+  if (!config.train.initialize_from) {
+    parameters.initialize(seed);
+  } else {
+    const std::string body = config.model->traits().body_prefix;
+    parameters.initialize(seed, initialize_from(*config.train.initialize_from, body, parameters));
+  }
   return pretrained;
 }
 

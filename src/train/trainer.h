@@ -12,9 +12,12 @@
 
 namespace quench {
 
-// A model as the config describes it, with fresh weights (or those of train.initialize_from), on
-// the CPU. Fills in what config.model leaves to the data.
-Pretrained build_model(const RunConfig& config, const OpenedData& data);
+// A model as the config describes it, on the CPU. Fills in what config.model leaves to the data.
+// Its weights are fresh, or those of train.initialize_from, or undefined where a checkpoint's will
+// replace them all.
+enum class Weights { kInitial, kUndefined };
+Pretrained build_model(const RunConfig& config, const OpenedData& data,
+                       Weights weights = Weights::kInitial);
 
 // Trains into `folder`. Returns the signal that stopped it, or 0. Throws UsageError where the
 // folder holds a run that this one does not continue (another config, other data, more steps done

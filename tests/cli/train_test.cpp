@@ -251,13 +251,11 @@ TEST_F(CliTrain, ARunThatWasKilledResumesToTheLastBit) {
   const pid_t child = start({"train", "text.yaml", "--output", "killed"});
   // Killed after the checkpoint of step 51, between two lines of the curves, and with one that has
   // to be repeated.
-  wait_until(child, [&] {
-    return folder_.read("killed/metrics.jsonl").find("{\"step\":55,") != std::string::npos;
-  });
+  const std::string saved = "killed/checkpoints/step-00000051/state.json";
+  wait_until(child, [&] { return logged("killed", "{\"step\":55,") && exists(saved); });
   ::kill(child, SIGKILL);
   EXPECT_EQ(finish(child).status, 137);
-  const std::string stopped_at = newest("killed");
-  EXPECT_NE(json(stopped_at + "/state.json").at("loss_count"), 0) << stopped_at;
+  EXPECT_NE(json(saved).at("loss_count"), 0);
 
   const Outcome resumed = quench({"train", "text.yaml", "--output", "killed", "--resume"});
   EXPECT_EQ(resumed.status, 0) << resumed.err;

@@ -92,6 +92,15 @@ TEST_F(ParametersTest, InitializationIsAFunctionOfSeedAndName) {
   EXPECT_TRUE(at::equal(first.at("k.weight"), values_of(parameters_).at("k.weight")));
 }
 
+TEST_F(ParametersTest, SomeCanBeDrawnAlone) {
+  const auto first = values_of(parameters_);
+  parameters_.initialize(2);
+  const auto second = values_of(parameters_);
+  parameters_.initialize(1, {"k.weight"});
+  for (const auto& [name, value] : parameters_.named_values())
+    EXPECT_TRUE(at::equal(value, (name == "k.weight" ? first : second).at(name))) << name;
+}
+
 TEST_F(ParametersTest, DrawsFromTheAskedDistribution) {
   Parameters large;
   large.add("normal", {200, 500}, Init::normal(0.02));
