@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <functional>
+#include <string>
 
 namespace quench {
 
@@ -20,6 +21,10 @@ struct Batch {
 
   int64_t size() const { return input_ids.defined() ? input_ids.size(0) : pixel_values.size(0); }
 
+  // Labels that the loss is the mean of; with `causal` the first of a sequence is none, since
+  // nothing predicts it. Reads the tensors: for a batch on the CPU.
+  int64_t label_count(bool causal) const;
+
   // With f of every tensor in its place, called once for a tensor that two fields share.
   Batch mapped(const std::function<at::Tensor(const at::Tensor&)>& f) const;
   // On `device`. The copy of a batch that is pinned() does not keep the caller waiting.
@@ -27,5 +32,8 @@ struct Batch {
   // In page-locked memory, which a CUDA device reads by itself; needs such a device.
   Batch pinned() const;
 };
+
+// Throws Error naming the sample of the batch, which `of` names, whose pixel_values are not finite.
+void check_finite_pixels(const Batch& batch, const std::string& of);
 
 }  // namespace quench

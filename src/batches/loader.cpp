@@ -20,8 +20,11 @@ MakeBatch training_batches(BatchSourcePtr source, const TrainingOrder& order) {
   };
 }
 
-Loader::Loader(MakeBatch make, at::Device device, int64_t first)
-    : make_(std::move(make)), device_(device), thread_([this, first] { run(first); }) {}
+Loader::Loader(MakeBatch make, at::Device device, int64_t first, size_t ahead)
+    : make_(std::move(make)),
+      device_(device),
+      ahead_(ahead),
+      thread_([this, first] { run(first); }) {}
 
 Loader::~Loader() {
   {
@@ -44,7 +47,7 @@ void Loader::run(int64_t step) {
       error = std::current_exception();
     }
     std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return stop_ || ready_.size() < kDepth; });
+    changed_.wait(lock, [&] { return stop_ || ready_.size() < ahead_; });
     if (stop_) return;
     if (batch) {
       ready_.push_back(std::move(*batch));

@@ -31,8 +31,9 @@ MakeBatch training_batches(BatchSourcePtr source, const TrainingOrder& order);
 class Loader {
  public:
   // The first call of next() returns batch `first`. Only the loader's thread calls `make`, in
-  // order. `device` is where the caller will send the batches: for a CUDA device they are pinned.
-  Loader(MakeBatch make, at::Device device, int64_t first = 0);
+  // order, up to `ahead` batches before they are asked for. `device` is where the caller will send
+  // the batches: for a CUDA device they are pinned.
+  Loader(MakeBatch make, at::Device device, int64_t first = 0, size_t ahead = 3);
   ~Loader();
   Loader(const Loader&) = delete;
   Loader& operator=(const Loader&) = delete;
@@ -41,12 +42,11 @@ class Loader {
   std::optional<Batch> next();
 
  private:
-  static constexpr size_t kDepth = 3;  // batches ahead
-
   void run(int64_t first);
 
   MakeBatch make_;
   at::Device device_;
+  size_t ahead_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<Batch> ready_;

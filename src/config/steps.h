@@ -14,6 +14,7 @@ class Steps {
   Steps(int64_t count = 0) : count_(count) {}
   static Steps of_epochs(double epochs);
 
+  bool known() const { return epochs_ == 0; }  // else given in epochs
   // Throws Error while it is given in epochs, whose length only the data tell.
   operator int64_t() const;
 

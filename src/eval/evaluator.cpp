@@ -17,12 +17,6 @@
 namespace quench {
 namespace {
 
-// Labels that a batch's loss is the mean of.
-int64_t count_labels(const Batch& batch, bool causal) {
-  const at::Tensor labels = causal ? batch.labels.slice(1, 1) : batch.labels;
-  return (labels != -100).sum().item<int64_t>();
-}
-
 // Samples whose label is among the k largest logits: int64, 0-dim.
 at::Tensor count_top(const at::Tensor& logits, const at::Tensor& labels, int64_t k) {
   const at::Tensor top = std::get<1>(logits.topk(std::min(k, logits.size(1)), 1));
@@ -34,12 +28,22 @@ at::Tensor count_top(const at::Tensor& logits, const at::Tensor& labels, int64_t
 struct Sums {
   explicit Sums(at::Device device)
       : loss(at::zeros({}, at::device(device).dtype(at::kDouble))),
+        reference_loss(loss.clone()),
         correct(at::zeros({}, at::device(device).dtype(at::kLong))),
         correct5(correct.clone()) {}
 
-  at::Tensor loss;               // weighted
-  at::Tensor correct, correct5;  // images
+  at::Tensor loss, reference_loss;  // weighted by labels, by sequences
+  at::Tensor correct, correct5;     // images
 };
+
+// Throws Error naming a sample of `source` that is broken.
+void check_finite_pixels(const BatchSource& source, const MakeBatch& make) {
+  for (int64_t b = 0; const std::optional<Batch> batch = make(b); ++b) {
+    if (!batch->pixel_values.defined()) return;
+    check_finite_pixels(
+        *batch, concat("batch ", b + 1, " of the evaluation's ", source.samples(), " samples"));
+  }
+}
 
 // Samples in order; the last batch may be short.
 MakeBatch evaluation_batches(const BatchSource& source, int64_t size, int64_t batches,
@@ -62,6 +66,8 @@ Json Evaluation::to_json() const {
   }
   json["samples"] = samples;
   json["tokens"] = tokens;
+  if (!accuracy)
+    json["reference"] = {{"loss", reference_loss}, {"perplexity", std::exp(reference_loss)}};
   if (!outliers.is_null()) json["outliers"] = outliers;
   return json;
 }
@@ -117,19 +123,22 @@ Evaluation evaluate(const Pretrained& pretrained, const BatchSource& source,
     progress.emplace(options.label, batches, "samples", static_cast<double>(size));
   Evaluation result;
   Sums sums(options.device);
-  int64_t weight = 0;
-  Loader loader(evaluation_batches(source, size, batches, options.seed), options.device);
+  int64_t reference_weight = 0;
+  const MakeBatch make = evaluation_batches(source, size, batches, options.seed);
+  Loader loader(make, options.device);
   for (int64_t b = 0; const std::optional<Batch> made = loader.next(); ++b) {
     stop_if_signalled();
     outliers.measure_kurtosis(b < options.kurtosis_batches);
-    const int64_t labels = count_labels(*made, traits.task == "clm");
+    const int64_t labels = made->label_count(traits.task == "clm");
     const Batch batch = made->to(options.device);
     const ModelOutput output = pretrained.model->forward(batch, context);
     const bool images = batch.pixel_values.defined();
     const int64_t counted = images ? labels : batch.size();  // of images, those that were readable
     if (labels > 0) {
-      sums.loss += output.loss.to(at::kDouble) * static_cast<double>(counted);
-      weight += counted;
+      const at::Tensor loss = output.loss.to(at::kDouble);
+      sums.loss += loss * static_cast<double>(labels);
+      sums.reference_loss += loss * static_cast<double>(counted);
+      reference_weight += counted;
     }
     if (images) {
       sums.correct += count_top(output.logits, batch.labels, 1);
@@ -139,8 +148,11 @@ Evaluation evaluate(const Pretrained& pretrained, const BatchSource& source,
     result.tokens += labels;
     if (progress) progress->update(b + 1);
   }
-  check(weight > 0, "the evaluation data holds no label that counts");
-  result.loss = sums.loss.item<double>() / static_cast<double>(weight);
+  check(result.tokens > 0, "the evaluation data holds no label that counts");
+  result.loss = sums.loss.item<double>() / static_cast<double>(result.tokens);
+  result.reference_loss =
+      sums.reference_loss.item<double>() / static_cast<double>(reference_weight);
+  if (!std::isfinite(result.loss)) check_finite_pixels(source, make);
   if (traits.task == "classification") {
     const double samples = static_cast<double>(result.samples);
     result.accuracy = static_cast<double>(sums.correct.item<int64_t>()) / samples;

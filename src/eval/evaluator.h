@@ -28,14 +28,17 @@ struct EvaluationOptions {
 EvaluationOptions evaluation_options(const RunConfig& config);
 
 struct Evaluation {
-  // Mean of the batches' losses, weighted by their sequences, as the reference does.
-  double loss = 0;
+  double loss = 0;  // mean over all labels
+  // Mean of the batches' losses, weighted by their sequences: what the paper's code reports. Of
+  // language models; it depends on the batch size.
+  double reference_loss = 0;
   std::optional<double> accuracy, top5_accuracy;  // of classification
   int64_t samples = 0;
   int64_t tokens = 0;  // labels that count
   Json outliers;       // docs/design.md 4.3; null: not asked for
 
-  // {"loss", "perplexity" | "accuracy", "samples", "tokens", "outliers" (if asked for)}
+  // {"loss", "perplexity" | "accuracy", "samples", "tokens", "reference": {"loss", "perplexity"}
+  // (of language models), "outliers" (if asked for)}
   Json to_json() const;
 };
 
@@ -52,7 +55,7 @@ void check_vocabulary(const BatchSource& source, const Pretrained& pretrained);
 
 // Runs the model over `source` in order. `inner` listens before the statistics: they see what it
 // lets through. Without either the model computes only what the loss needs. Throws Interrupted
-// (base/signals.h) between batches.
+// (base/signals.h) between batches, Error for a picture whose pixels are not finite.
 Evaluation evaluate(const Pretrained& pretrained, const BatchSource& source,
                     const EvaluationOptions& options, const std::vector<TapListener*>& inner = {});
 

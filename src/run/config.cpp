@@ -34,6 +34,10 @@ void describe(config::Fields& f, ScheduleConfig& c) {
   f("warmup_from_zero", c.warmup_from_zero, "as the reference: the first step has rate 0");
   f("final_lr_fraction", c.final_lr_fraction, "share of the peak rate that is left at the end",
     between(0, 0.999));
+  const bool constant = c.shape == "constant";
+  f.require(!constant || c.final_lr_fraction == 0, "final_lr_fraction",
+            "has no meaning with shape constant");
+  f.require(!constant || !c.steps, "steps", "has no meaning with shape constant");
 }
 
 void describe(config::Fields& f, TrainConfig& c) {
@@ -41,6 +45,10 @@ void describe(config::Fields& f, TrainConfig& c) {
   f("batch_size", c.batch_size, "samples of one forward pass", at_least(1));
   f("gradient_accumulation_steps", c.gradient_accumulation_steps, "forward passes of one step",
     at_least(1));
+  f("loss_mean", c.loss_mean,
+    "what a step's loss is the mean of: all labels of its forward passes (tokens), or the passes' "
+    "own means (batches), as in the paper's code",
+    one_of({"tokens", "batches"}));
   f("max_grad_norm", c.max_grad_norm,
     "clip the global gradient norm; 0: off; default: 1, for images off", at_least(0));
   f("ema_decay", c.ema_decay,
@@ -137,6 +145,16 @@ void RunConfig::resolve_epochs(int64_t samples) {
        {&train.steps, &train.eval_every, &train.checkpoint_every, &schedule.warmup_steps})
     steps->resolve(samples, samples_per_step);
   if (schedule.steps) schedule.steps->resolve(samples, samples_per_step);
+  check_warmup();
+}
+
+void RunConfig::check_warmup() const {
+  const config::Steps& warmup = schedule.warmup_steps;
+  for (const auto& [key, steps] : {std::pair{"train.steps", train.steps},
+                                   {"schedule.steps", schedule.steps.value_or(train.steps)}})
+    if (warmup.known() && steps.known() && static_cast<int64_t>(warmup) > steps)
+      fail_usage("schedule.warmup_steps: expected at most the ", static_cast<int64_t>(steps),
+                 " of ", key, ", got ", static_cast<int64_t>(warmup));
 }
 
 namespace {
@@ -157,6 +175,7 @@ void validate_data(const RunConfig& config) {
 // together.
 void validate_run(const RunConfig& config, bool from_run_folder) {
   config.check_task();
+  config.check_warmup();
   config.data->check_batch_size(config.train.batch_size);
   if (const int64_t length = config.data->sequence_length()) config.check_sequence_length(length);
   const std::optional<std::string>& from = config.train.initialize_from;

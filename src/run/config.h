@@ -33,6 +33,7 @@ struct TrainConfig {
   config::Steps steps = 1000;
   int64_t batch_size = 32;
   int64_t gradient_accumulation_steps = 1;
+  std::string loss_mean = "tokens";     // of one step, over its forward passes | batches
   std::optional<double> max_grad_norm;  // 0: off; load_run_config fills in 1, and 0 for images
   std::optional<double> ema_decay;      // evaluate and save the moving average of the weights
   double activation_penalty = 0;        // of the FFN outputs (train/activation_penalty.h)
@@ -88,8 +89,11 @@ struct RunConfig {
   // UsageError if the model does not take such data.
   void fit(const OpenedData& opened) const;
 
-  // Turns what is given in epochs into steps, for a training set of `samples` samples.
+  // Turns what is given in epochs into steps, for a training set of `samples` samples. Throws
+  // UsageError if the warm-up is longer than the training.
   void resolve_epochs(int64_t samples);
+  // That check alone, as far as it can be made before.
+  void check_warmup() const;
 };
 void describe(config::Fields& fields, RunConfig& config);
 

@@ -22,8 +22,8 @@ struct TrainingState {
   int64_t samples = 0;  // that these took from the data's endless stream; 0: not known
   double loss_scale = 65536;
   int64_t loss_scale_growth = 0;  // fp16: steps since the scale last changed
-  double loss_sum = 0;            // training loss of the steps since the last log line
-  int64_t loss_count = 0;         // how many these are
+  double loss_sum = 0;            // losses of the steps since the last log line, by their weights
+  int64_t loss_count = 0;         // sum of these weights
   NamedTensors tensors;           // moments, and what else training keeps
 };
 

@@ -20,7 +20,7 @@ double schedule_factor(const ScheduleConfig& schedule, int64_t steps, int64_t st
   const double left = std::max(
       0.0, static_cast<double>(total - step) / std::max(1.0, static_cast<double>(total) - w));
   if (schedule.shape == "constant") return 1;
-  if (schedule.shape == "linear") return left;
+  if (schedule.shape == "linear") return std::max(end, left);
   return end + (1 - end) * 0.5 * (1 + std::cos(std::numbers::pi * (1 - left)));
 }
 

@@ -45,7 +45,24 @@ TrainingSession::TrainingSession(const RunConfig& config, Pretrained& pretrained
   }
 }
 
-at::Tensor TrainingSession::forward_backward(const Batch& batch, int64_t micro_step) {
+std::vector<double> TrainingSession::shares(const std::vector<Batch>& batches,
+                                            StepResult& result) const {
+  const bool causal = pretrained_.config->traits().task == "clm";
+  std::vector<int64_t> weights;
+  for (const Batch& batch : batches) {
+    const int64_t labels = batch.label_count(causal);
+    weights.push_back(config_.train.loss_mean == "tokens" ? labels : std::min<int64_t>(labels, 1));
+    result.weight += weights.back();
+  }
+  std::vector<double> shares;
+  for (const int64_t weight : weights)
+    shares.push_back(static_cast<double>(weight) /
+                     static_cast<double>(std::max<int64_t>(result.weight, 1)));
+  return shares;
+}
+
+at::Tensor TrainingSession::forward_backward(const Batch& batch, int64_t micro_step, double share,
+                                             double penalty_share) {
   const int64_t passes = config_.train.gradient_accumulation_steps;
   const double penalty = config_.train.activation_penalty;
   ForwardContext context{penalty > 0 ? Taps({&penalty_}) : Taps(),
@@ -56,36 +73,50 @@ at::Tensor TrainingSession::forward_backward(const Batch& batch, int64_t micro_s
     const Autocast autocast(config_.precision, device_);
     loss = pretrained_.model->forward(batch, context).loss;
   }
-  at::Tensor scale = at::full_like(loss, 1.0 / static_cast<double>(passes));
+  at::Tensor scale = at::full_like(loss, share);
   if (loss_scale_.defined()) scale.mul_(loss_scale_.squeeze());
-  (penalty > 0 ? loss + penalty * penalty_.take() : loss).backward(scale);
-  return loss.detach();
+  (penalty > 0 ? loss + penalty * (penalty_share / share) * penalty_.take() : loss).backward(scale);
+  return loss.detach() * share;
 }
 
 StepResult TrainingSession::step(const std::function<Batch()>& next) {
   StepResult result;
   const int64_t passes = config_.train.gradient_accumulation_steps;
+  std::vector<Batch> batches;
+  for (int64_t i = 0; i < passes; ++i) batches.push_back(next());
+  const std::vector<double> shares = this->shares(batches, result);
+  const auto counted = std::count_if(shares.begin(), shares.end(), [](double x) { return x > 0; });
   for (int64_t i = 0; i < passes; ++i) {
-    const at::Tensor loss = forward_backward(next().to(device_), i);
+    const double share = shares[static_cast<size_t>(i)];
+    if (share == 0) continue;
+    const at::Tensor loss = forward_backward(batches[static_cast<size_t>(i)].to(device_), i, share,
+                                             1 / static_cast<double>(counted));
     result.loss = result.loss.defined() ? result.loss + loss : loss;
   }
   at::NoGradGuard no_grad;
-  if (passes > 1) result.loss = result.loss / passes;
+  result.learning_rate = learning_rate();
+  if (counted > 0) {
+    update_weights(result, batches);
+  } else {
+    result.loss = at::full({}, NAN, at::device(device_).dtype(at::kFloat));
+    result.gradient_norm = at::zeros_like(result.loss);
+  }
+  ++steps_done_;
+  return result;
+}
+
+void TrainingSession::update_weights(StepResult& result, const std::vector<Batch>& batches) {
   const at::Tensor scale = loss_scale_.defined() ? loss_scale_.squeeze() : at::Tensor();
   result.gradient_norm = optimizer_.gradient_norm(scale);
-  result.learning_rate = learning_rate();
-
   const double limit = config_.train.max_grad_norm.value_or(1);
   at::Tensor factor =
       limit > 0 ? at::clamp_max(limit / (result.gradient_norm + 1e-6), 1) : at::Tensor();
   if (scale.defined()) factor = factor.defined() ? factor / scale : 1 / scale;
-  const at::Tensor skip = find_overflow(result);
+  const at::Tensor skip = find_overflow(result, batches);
   optimizer_.step(result.learning_rate, factor, skip);
   optimizer_.zero_gradients();
   if (average_) average_->update();
   if (scale.defined()) update_loss_scale(skip);
-  ++steps_done_;
-  return result;
 }
 
 at::Tensor TrainingSession::learning_rate() const {
@@ -95,7 +126,8 @@ at::Tensor TrainingSession::learning_rate() const {
   return rates_.index_select(0, position.clamp_max(rates_.size(0) - 1).unsqueeze(0)).squeeze(0);
 }
 
-at::Tensor TrainingSession::find_overflow(const StepResult& result) {
+at::Tensor TrainingSession::find_overflow(const StepResult& result,
+                                          const std::vector<Batch>& batches) {
   const auto non_finite = [](const at::Tensor& x) { return at::logical_not(at::isfinite(x)); };
   const at::Tensor skip = non_finite(result.gradient_norm + result.loss);
   at::Tensor bad = skip;
@@ -103,6 +135,7 @@ at::Tensor TrainingSession::find_overflow(const StepResult& result) {
     bad = at::where(loss_scale_.squeeze() > kLeastLossScale, non_finite(result.loss), skip);
   bad_steps_ += bad;
   if (device_.is_cpu() && bad.item<bool>()) {
+    for (const Batch& batch : batches) check_finite_pixels(batch, concat("step ", steps_done_ + 1));
     const double loss = result.loss.item<double>();
     const bool of_gradient = std::isfinite(loss);
     fail("the ", of_gradient ? "gradient" : "loss", " of step ", steps_done_ + 1, " is not finite",

@@ -19,7 +19,10 @@ namespace quench {
 
 // What one optimizer step did. On a GPU reading the tensors waits for it: do so at log steps only.
 struct StepResult {
-  at::Tensor loss;           // mean over the forward passes
+  // Mean over the labels of the step's forward passes; with `loss_mean: batches` over the passes.
+  // NaN where there is no label at all.
+  at::Tensor loss;
+  int64_t weight = 0;        // how many labels, or passes with a label, that is
   at::Tensor gradient_norm;  // before clipping
   at::Tensor learning_rate;
 };
@@ -30,10 +33,11 @@ class TrainingSession {
   // Moves the model to `device`.
   TrainingSession(const RunConfig& config, Pretrained& pretrained, at::Device device);
 
-  // One optimizer step over `config.train.gradient_accumulation_steps` batches from `next`. No
-  // weight changes on a non-finite loss or gradient: on a CPU throws Error, on a GPU leaves that to
-  // check_finite(). With fp16 a non-finite gradient under a finite loss only lowers the loss scale,
-  // as long as that can be lowered.
+  // One optimizer step over `config.train.gradient_accumulation_steps` batches from `next`, which
+  // lie on the CPU. A batch without a label counts for nothing, and if all are such, the weights
+  // stay as they are. No weight changes on a non-finite loss or gradient: on a CPU throws Error, on
+  // a GPU leaves that to check_finite(). With fp16 a non-finite gradient under a finite loss only
+  // lowers the loss scale, as long as that can be lowered.
   StepResult step(const std::function<Batch()>& next);
 
   // Throws Error if a step so far ought to have; waits for the device.
@@ -60,11 +64,15 @@ class TrainingSession {
   at::Device device() const { return device_; }
 
  private:
-  at::Tensor forward_backward(const Batch& batch, int64_t micro_step);
+  // The weight of each batch's loss in that of the step, which sum to 1; empty: no label at all.
+  std::vector<double> shares(const std::vector<Batch>& batches, StepResult& result) const;
+  at::Tensor forward_backward(const Batch& batch, int64_t micro_step, double share,
+                              double penalty_share);
+  void update_weights(StepResult& result, const std::vector<Batch>& batches);
   void swap_average();
   // 1 (float32, 0-dim) where the step must leave the weights alone. Throws or counts in bad_steps_
   // where no lower loss scale can help.
-  at::Tensor find_overflow(const StepResult& result);
+  at::Tensor find_overflow(const StepResult& result, const std::vector<Batch>& batches);
   std::string advice() const;  // on a non-finite step
   void update_loss_scale(const at::Tensor& overflow);
   // Of the coming step. Steps that fp16 skipped do not advance the schedule (SPEC 4.1), and how

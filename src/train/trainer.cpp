@@ -74,7 +74,9 @@ class Run {
   std::unique_ptr<TrainingSession> session_;
   std::optional<CheckpointWriter> writer_;
   std::optional<int64_t> saved_;  // step of the newest checkpoint
-  at::Tensor loss_sum_;           // since the last log line: float64, 0-dim, on the device
+  // Since the last log line: of the steps' losses by their weights, float64, 0-dim, on the device;
+  // and of the weights.
+  at::Tensor loss_sum_;
   int64_t loss_count_ = 0;
   int64_t samples_ = 0;  // taken from the endless stream of training samples
   std::chrono::steady_clock::time_point clock_start_;
@@ -177,7 +179,8 @@ void Run::loop(MetricsLog& metrics) {
   order.seed = static_cast<uint64_t>(t.seed);
   order.shuffle = t.shuffle;
   Loader loader(training_batches(training_.source, order), session_->device(),
-                samples_ / t.batch_size);
+                samples_ / t.batch_size,
+                /*ahead=*/static_cast<size_t>(t.gradient_accumulation_steps) + 2);
 
   const bool text = training_.max_seq_length > 0;
   const double units =
@@ -191,8 +194,8 @@ void Run::loop(MetricsLog& metrics) {
     writer_->poll();
     const StepResult result = session_->step([&] { return loader.next().value(); });
     samples_ += samples_per_step();
-    loss_sum_ += result.loss;
-    ++loss_count_;
+    if (result.weight > 0) loss_sum_ += result.loss * static_cast<double>(result.weight);
+    loss_count_ += result.weight;
     const bool last = step() == t.steps;
     if (session_->device().is_cpu() || due(t.log_every))
       std::snprintf(detail, sizeof detail, "loss %.3f", result.loss.item<double>());

@@ -66,6 +66,16 @@ TEST_F(CliConfig, AnUnknownKeyOfAnAssignmentToo) {
   expect_refused({"--set", "train.stepz=3"}, {"--set", "train.stepz", "'steps'"});
 }
 
+TEST_F(CliConfig, AScheduleHonoursEveryKeyOrRefusesIt) {
+  expect_refused({"--set", "schedule.warmup_steps=5"},
+                 {"schedule.warmup_steps", "at most the 4 of train.steps", "got 5"});
+  expect_refused({"--set", "schedule.warmup_steps=4", "--set", "schedule.steps=3"},
+                 {"schedule.warmup_steps", "at most the 3 of schedule.steps", "got 4"});
+  for (const char* key : {"final_lr_fraction=0.5", "steps=9"})
+    expect_refused({"--set", "schedule.shape=constant", "--set", concat("schedule.", key)},
+                   {"schedule.", "has no meaning with shape constant"});
+}
+
 TEST_F(CliConfig, HeadsMustDivideTheHiddenSize) {
   expect_refused({"--set", "model.num_attention_heads=3"},
                  {"model.num_attention_heads", "hidden_size"});

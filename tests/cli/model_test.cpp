@@ -27,7 +27,7 @@ class CliModel : public CliTest {
   }
   static void expect_evaluation(const Json& json, const std::string& metric) {
     std::set<std::string> expected = {"loss", metric, "samples", "tokens", "outliers"};
-    if (metric == "accuracy") expected.insert("top5_accuracy");
+    expected.insert(metric == "accuracy" ? "top5_accuracy" : "reference");
     EXPECT_EQ(keys(json), expected);
     for (const char* key : {"max_inf_norm", "avg_kurtosis", "max_kurtosis"})
       EXPECT_GT(json.at("outliers").at(key).get<double>(), 0) << key;
@@ -111,7 +111,8 @@ TEST_F(CliModel, WithoutOutliersEvaluationsLeaveThemOut) {
     return done(arguments);
   };
   const Json result = parse_json(without("eval", {"--json"}));
-  EXPECT_EQ(keys(result), (std::set<std::string>{"loss", "perplexity", "samples", "tokens"}));
+  EXPECT_EQ(keys(result),
+            (std::set<std::string>{"loss", "perplexity", "reference", "samples", "tokens"}));
   const double loss = json("run/eval.json").at("loss");
   EXPECT_NEAR(result.at("loss").get<double>(), loss, 1e-6 * loss);
   EXPECT_NE(without("eval", {}).find(" - "), std::string::npos);

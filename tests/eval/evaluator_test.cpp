@@ -122,19 +122,68 @@ TEST(Evaluate, AnErrorComesAfterTheBatchesBeforeIt) {
   EXPECT_EQ(passes.count, 2);
 }
 
-TEST(Evaluate, WeighsTheLossOfABatchByItsSequences) {
+// Sequences with 0, 1, 2, ... labels.
+class UnevenSource : public BatchSource {
+ public:
+  int64_t samples() const override { return 7; }
+  Batch batch(const BatchRequest& request) const override {
+    const Batch all = tiny_batch(0, samples());
+    const auto n = static_cast<int64_t>(request.samples.size());
+    Batch batch;
+    batch.input_ids = all.input_ids.narrow(0, request.samples[0], n);
+    batch.labels = batch.input_ids.clone();
+    for (int64_t i = 0; i < n; ++i) batch.labels[i].slice(0, 8 - request.samples[0] - i).fill_(-100);
+    batch.label_positions = (batch.labels.flatten() != -100).nonzero().squeeze(1);
+    return batch;
+  }
+};
+
+TEST(Evaluate, TheLossIsTheMeanOverAllLabelsWhateverTheBatch) {
   const Pretrained model = bert_on_device();
-  const auto loss = [&](int64_t first, int64_t size) {
+  const auto loss = [&](const Batch& batch) {
     const at::NoGradGuard no_grad;
     ForwardContext context;
-    const Batch batch = tiny_batch(first, size).to(testing::device());
-    return model.model->forward(batch, context).loss.item<double>();
+    return model.model->forward(batch.to(testing::device()), context).loss.item<double>();
   };
-  EvaluationOptions options = options_of(3);
-  options.outliers = false;
-  const Evaluation result = evaluate(model, TinySource(7), options);
-  EXPECT_DOUBLE_EQ(result.loss, (loss(0, 3) * 3 + loss(3, 3) * 3 + loss(6, 1)) / 7);
-  EXPECT_EQ(result.tokens, 7 * 4);
+  const UnevenSource source;
+  const Batch all = batch_in_order(source, 0, 7, 0);
+  const int64_t labels = all.label_count(/*causal=*/false);
+  for (const int64_t size : {1, 2, 3, 7, 100}) {
+    EvaluationOptions options = options_of(size);
+    options.outliers = false;
+    const Evaluation result = evaluate(model, source, options);
+    EXPECT_NEAR(result.loss, loss(all), 1e-6 * testing::device_factor()) << size;
+    EXPECT_EQ(result.tokens, labels);
+    double sum = 0;  // as the paper's code: by sequences, batch for batch
+    int64_t sequences = 0;
+    for (int64_t first = 0; first < 7; first += size) {
+      const Batch batch = batch_in_order(source, first, std::min<int64_t>(size, 7 - first), 0);
+      if (batch.label_count(false) == 0) continue;
+      sum += loss(batch) * static_cast<double>(batch.size());
+      sequences += batch.size();
+    }
+    EXPECT_DOUBLE_EQ(result.reference_loss, sum / static_cast<double>(sequences)) << size;
+    const Json json = result.to_json();
+    EXPECT_EQ(json.at("reference").at("loss"), result.reference_loss);
+    EXPECT_EQ(json.at("reference").at("perplexity"), std::exp(result.reference_loss));
+  }
+}
+
+// A picture with NaN is the data's fault, and no weight's.
+TEST(Evaluate, APictureThatIsNotFiniteIsNamed) {
+  class Broken : public Labels {
+   public:
+    Broken() : Labels(at::zeros({5}, at::kLong)) {}
+    Batch batch(const BatchRequest& request) const override {
+      Batch batch = Labels::batch(request);
+      for (size_t i = 0; i < request.samples.size(); ++i)
+        if (request.samples[i] == 3) batch.pixel_values[static_cast<int64_t>(i)][0][0][0] = NAN;
+      return batch;
+    }
+  };
+  EXPECT_EQ(error_of([&] { evaluate(descending_vit(), Broken(), options_of(2)); }),
+            "the data are broken: the pixel_values of sample 1 of batch 2 of the evaluation's 5 "
+            "samples are not finite");
 }
 
 TEST(Evaluate, StatisticsChangeNothingElse) {
@@ -148,6 +197,7 @@ TEST(Evaluate, StatisticsChangeNothingElse) {
   with.erase("outliers");
   EXPECT_EQ(with.size(), without.size());
   for (const auto& [key, value] : with.items()) {
+    if (!value.is_number()) continue;
     const double expected = value.get<double>();
     EXPECT_NEAR(without.at(key).get<double>(), expected, 1e-6 * testing::device_factor() * expected)
         << key;

@@ -67,6 +67,7 @@ class GoldenTraining : public ::testing::TestWithParam<std::string> {
     }
     config.train.gradient_accumulation_steps = passes;
     config.train.max_grad_norm = flag("--max_grad_norm");
+    config.train.loss_mean = "batches";
     return config;
   }
 

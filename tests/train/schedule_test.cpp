@@ -48,8 +48,19 @@ TEST(Schedule, LinearReachesItsFinalFractionByStretching) {
                        .steps = {},
                        .warmup_from_zero = true,
                        .final_lr_fraction = 0.5},
-                      1000, {100, 333, 1000}),
-              {100. / 333, 1, 666. / 1333});
+                      1000, {100, 333, 999}),
+              {100. / 333, 1, 667. / 1333});
+}
+
+TEST(Schedule, TheFloorHoldsBeyondTheEnd) {
+  for (const char* shape : {"linear", "cosine"})
+    for (const int64_t warmup : {0, 7, 100})
+      for (const double end : {0., 0.1, 0.9}) {
+        const ScheduleConfig schedule{
+            .shape = shape, .warmup_steps = warmup, .steps = {}, .final_lr_fraction = end};
+        expect_near(factors(schedule, 1000, {1000, 1001, 5000}), {end, end, end});
+        EXPECT_GE(schedule_factor(schedule, 1000, 999), end);
+      }
 }
 
 TEST(Schedule, CosineFallsToItsFinalFraction) {

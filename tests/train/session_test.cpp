@@ -3,6 +3,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include <cmath>
+#include <numeric>
 
 #include "tests/io/temporary_folder.h"
 #include "tests/models/tiny_bert.h"
@@ -25,24 +26,75 @@ RunConfig config() {
   return config;
 }
 
-TEST(TrainingSession, AccumulatesTheMeanOfItsPasses) {
-  const Batch all = tiny_batch(0, 8);
-  const auto half = [&](int64_t i) {
-    const auto pick = [&](const at::Tensor& x) { return x.slice(0, 4 * i, 4 * i + 4); };
+// Eight sequences of which sequence i has `labels[i]` labels, cut into `parts` batches.
+std::vector<Batch> uneven_batches(const std::vector<int64_t>& labels, int64_t parts) {
+  Batch all = tiny_batch(0, 8);
+  all.labels = all.input_ids.clone();
+  for (int64_t i = 0; i < 8; ++i)
+    all.labels[i].slice(0, labels[static_cast<size_t>(i)]).fill_(-100);
+  std::vector<Batch> batches;
+  for (int64_t i = 0; i < parts; ++i) {
+    const auto pick = [&](const at::Tensor& x) { return x.chunk(parts)[static_cast<size_t>(i)]; };
     Batch batch{pick(all.input_ids), {}, {}, pick(all.labels), {}, {}};
     batch.label_positions = (batch.labels.flatten() != -100).nonzero().squeeze(1);
-    return batch;
-  };
-  RunConfig one = config(), two = config();
-  two.train.gradient_accumulation_steps = 2;
-  Pretrained a = without_dropout(), b = without_dropout();
-  TrainingSession whole(one, a, testing::device()), parts(two, b, testing::device());
-  const StepResult expected = whole.step([&] { return all; });
-  int64_t next = 0;
-  const StepResult result = parts.step([&] { return half(next++); });
-  EXPECT_EQ(next, 2);
-  EXPECT_NEAR(result.loss.item<double>(), expected.loss.item<double>(), 1e-6);
-  EXPECT_NEAR(result.gradient_norm.item<double>(), expected.gradient_norm.item<double>(), 1e-6);
+    batches.push_back(batch);
+  }
+  return batches;
+}
+
+// However a step's samples are cut into passes, and with passes that have no label at all.
+TEST(TrainingSession, TheLossIsTheMeanOverAllLabelsOfAStep) {
+  for (const std::vector<int64_t>& labels : {std::vector<int64_t>{4, 4, 4, 4, 4, 4, 4, 4},
+                                             {1, 4, 0, 2, 0, 3, 4, 1},
+                                             {0, 0, 0, 0, 0, 0, 1, 4}}) {
+    const auto step = [&](int64_t passes) {
+      RunConfig cut = config();
+      cut.train.gradient_accumulation_steps = passes;
+      Pretrained model = without_dropout();
+      TrainingSession session(cut, model, testing::device());
+      const std::vector<Batch> batches = uneven_batches(labels, passes);
+      size_t next = 0;
+      const StepResult result = session.step([&] { return batches[next++]; });
+      EXPECT_EQ(next, batches.size());
+      return result;
+    };
+    const StepResult whole = step(1);
+    EXPECT_EQ(whole.weight, std::accumulate(labels.begin(), labels.end(), int64_t{0}));
+    for (const int64_t passes : {2, 4, 8}) {
+      const StepResult result = step(passes);
+      EXPECT_EQ(result.weight, whole.weight);
+      EXPECT_NEAR(result.loss.item<double>(), whole.loss.item<double>(), 1e-6);
+      EXPECT_NEAR(result.gradient_norm.item<double>(), whole.gradient_norm.item<double>(), 1e-6);
+    }
+  }
+}
+
+// The mean of the passes' means, of those that have one.
+TEST(TrainingSession, TheLossMayBeTheMeanOfThePasses) {
+  const std::vector<int64_t> labels = {1, 4, 0, 0, 2, 3, 4, 1};
+  RunConfig batches = config();
+  batches.train.gradient_accumulation_steps = 4;
+  batches.train.loss_mean = "batches";
+  Pretrained model = without_dropout(), same = without_dropout();
+  same.model->parameters.to(testing::device(), at::kFloat);
+  double mean = 0;
+  for (const Batch& batch : uneven_batches(labels, 4)) {
+    if (batch.label_positions.numel() == 0) continue;
+    ForwardContext context;
+    const at::Tensor loss = same.model->forward(batch.to(testing::device()), context).loss / 3;
+    loss.backward();
+    mean += loss.item<double>();
+  }
+  double squares = 0;
+  for (const auto& [name, gradient] : same.model->parameters.named_gradients())
+    squares += gradient.square().sum().item<double>();
+  TrainingSession session(batches, model, testing::device());
+  const std::vector<Batch> parts = uneven_batches(labels, 4);
+  size_t next = 0;
+  const StepResult result = session.step([&] { return parts[next++]; });
+  EXPECT_EQ(result.weight, 3);
+  EXPECT_NEAR(result.loss.item<double>(), mean, 1e-6);
+  EXPECT_NEAR(result.gradient_norm.item<double>(), std::sqrt(squares), 1e-6);
 }
 
 // average <- decay * average + (1 - decay) * weight after every step, from the first weights on.
@@ -221,16 +273,22 @@ TEST(TrainingSession, AGradientThatOverflowsAtEveryLossScaleEndsTraining) {
   EXPECT_TRUE(equal(before, weights_of(model)));
 }
 
-TEST(TrainingSession, ABatchWithoutLabelsIsHarmless) {
+TEST(TrainingSession, AStepWithoutLabelsLeavesTheWeightsAlone) {
   const RunConfig constant = config();
   Pretrained model = without_dropout();
   TrainingSession session(constant, model, testing::device());
-  Batch batch = tiny_batch(0);
+  session.step([] { return tiny_batch(0); });
+  const auto before = weights_of(model);
+  Batch batch = tiny_batch(1);
   batch.labels = at::full_like(batch.labels, -100);
   batch.label_positions = at::empty({0}, at::kLong);
   const StepResult result = session.step([&] { return batch; });
-  EXPECT_EQ(result.loss.item<double>(), 0);
+  EXPECT_EQ(result.weight, 0);
+  EXPECT_TRUE(std::isnan(result.loss.item<double>()));
   EXPECT_EQ(result.gradient_norm.item<double>(), 0);
+  EXPECT_EQ(session.steps_done(), 2);
+  EXPECT_TRUE(equal(before, weights_of(model)));
+  EXPECT_NO_THROW(session.check_finite());
 }
 
 }  // namespace
