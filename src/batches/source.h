@@ -21,12 +21,21 @@ struct BatchRequest {
   bool training = false;  // augment
 };
 
+// What a model takes. 0: not known, or not of this kind.
+struct InputLimits {
+  std::string model;  // its type, for messages
+  int64_t vocabulary_or_classes = 0;
+  int64_t token_types = 0;
+  int64_t positions = 0;                 // tokens of a sequence
+  int64_t channels = 0, image_side = 0;  // of pictures
+};
+
 class BatchSource {
  public:
   virtual ~BatchSource() = default;
   virtual int64_t samples() const = 0;
-  // The largest token id or class label in it; -1 where it cannot exceed the model's.
-  virtual int64_t largest_id() const { return -1; }
+  // Throws Error naming what in it such a model does not take.
+  virtual void check_fits(const InputLimits& /*limits*/) const {}
   // Of images, in the order of their labels; empty: not known.
   virtual std::vector<std::string> class_names() const { return {}; }
   virtual Batch batch(const BatchRequest& request) const = 0;

@@ -26,6 +26,9 @@ void add_convert(CLI::App& app);
 void add_config(CLI::App& app);
 void add_doctor(CLI::App& app);
 
+// A flag's integer from `least` on.
+CLI::Validator at_least(int64_t least);
+
 struct Exit {
   int status;
 };
@@ -60,7 +63,11 @@ RunConfig config_of(const ModelArgument& model, const std::string& overlay,
 // Cells of a table: accuracy in % or perplexity, maximum infinity norm, average kurtosis.
 std::vector<std::string> figures(const Json& evaluation);
 
-// Writes `content` to stdout ("" or "-") or to a file.
+// Throws Error if write_output() could not write to `path`: called before the work.
+void check_writable(const std::string& path);
+
+// Writes `content` to stdout ("" or "-") or to a file. If the file cannot be written, `content`
+// goes to stdout all the same, and the Error follows.
 void write_output(const std::string& path, const std::string& content);
 
 }  // namespace quench

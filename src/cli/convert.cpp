@@ -39,9 +39,9 @@ void convert(const Options& options) {
   std::vector<std::string> assignments = options.model.assignments;
   if (options.max_seq_length)
     assignments.push_back(concat("max_seq_length=", options.max_seq_length));
+  AtomicFolder folder(options.output);
   const Pretrained pretrained =
       load_pretrained(options.model.model, options.model.allow_partial, assignments);
-  AtomicFolder folder(options.output);
   save_pretrained(folder.path(), pretrained);
   copy_companions(pretrained.folder, folder.path());
   folder.commit();

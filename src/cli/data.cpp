@@ -64,7 +64,7 @@ void add_data(CLI::App& app) {
       with_config(command->add_subcommand("show", "print samples as an evaluation sees them"));
   show->add_option("--subset", options->subset, "split")
       ->check(CLI::IsMember({"train", "validation"}));
-  show->add_option("--samples", options->samples, "how many")->check(CLI::PositiveNumber);
+  show->add_option("--samples", options->samples, "how many")->check(at_least(1));
   show->callback([options] {
     const RunConfig config = load_run_config(options->config, options->assignments);
     const OpenedData data =

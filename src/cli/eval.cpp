@@ -56,12 +56,12 @@ void add_eval(CLI::App& app) {
   add_model(*command, options->model);
   command->add_option("--data", options->data,
                       "safetensors file, or a config whose data section is used");
-  command->add_option("--batch-size", options->batch_size, "samples a batch")
-      ->check(CLI::PositiveNumber);
+  command->add_option("--batch-size", options->batch_size, "samples a batch")->check(at_least(1));
   command->add_option("--output", options->output,
                       "write the JSON result here; default: a summary on stdout");
   command->add_flag("--json", options->json, "print the JSON result");
   command->callback([options] {
+    check_writable(options->output);
     const ModelArgument model = open_model(options->model);
     RunConfig config;
     const OpenedData data = open_data(model, *options, config);

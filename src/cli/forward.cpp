@@ -1,6 +1,7 @@
-#include <ATen/core/Tensor.h>
+#include <ATen/ATen.h>
 
 #include "base/error.h"
+#include "batches/tensors.h"
 #include "cli/commands.h"
 #include "device/device.h"
 #include "io/safetensors.h"
@@ -34,26 +35,11 @@ class Capture : public TapListener {
   std::map<std::string, at::Tensor> seen_;
 };
 
-Batch read_batch(const std::string& path, at::ScalarType dtype) {
-  std::map<std::string, at::Tensor> tensors = read_safetensors(path);
-  const auto take = [&](const char* name, at::ScalarType type) {
-    const auto found = tensors.find(name);
-    if (found == tensors.end()) return at::Tensor();
-    const at::Tensor x = found->second.to(type);
-    tensors.erase(found);
-    return x;
-  };
-  Batch batch;
-  batch.input_ids = take("input_ids", at::kLong);
-  batch.attention_mask = take("attention_mask", at::kBool);
-  batch.token_type_ids = take("token_type_ids", at::kLong);
-  batch.labels = take("labels", at::kLong);
-  batch.pixel_values = take("pixel_values", dtype);
-  check(tensors.empty(), path, ": unexpected tensor '",
-        tensors.empty() ? "" : tensors.begin()->first, "'");
-  check(batch.input_ids.defined() != batch.pixel_values.defined(), path,
-        ": expected either input_ids or pixel_values");
-  return batch;
+// What of `tensors` is not finite, though the inputs are; empty: nothing.
+std::string not_finite(const std::vector<std::pair<std::string, at::Tensor>>& tensors) {
+  for (const auto& [name, x] : tensors)
+    if (!at::isfinite(x).all().item<bool>()) return name;
+  return "";
 }
 
 }  // namespace
@@ -83,15 +69,18 @@ void add_forward(CLI::App& app) {
   command->callback([options] {
     const at::Device device = choose_device(options->device);
     const at::ScalarType dtype = options->dtype == "float64" ? at::kDouble : at::kFloat;
-    const Batch batch = read_batch(options->inputs, dtype);
+    check_writable(options->output);
+    Batch batch = read_tensors(options->inputs);
     check(!options->gradients || batch.labels.defined(), options->inputs,
           ": --gradients needs labels");
     const Pretrained pretrained = load_pretrained(
         options->model.model, options->model.allow_partial, options->model.assignments);
-    const bool images = pretrained.config->image_side() > 0;
-    check(batch.pixel_values.defined() == images, options->inputs, ": expected ",
-          images ? "pixel_values" : "input_ids", " for a model of the type ",
-          pretrained.config->type());
+    check_tensors(batch, pretrained.config->limits(), options->inputs);
+    const bool causal = pretrained.config->traits().task == "clm";
+    check(
+        !batch.labels.defined() || batch.label_count(causal) > 0, options->inputs,
+        ": labels: expected one that counts; without labels there is no loss, and none is needed");
+    if (batch.pixel_values.defined()) batch.pixel_values = batch.pixel_values.to(dtype);
     pretrained.model->parameters.to(device, dtype);
     Capture capture(pretrained.model->hidden_state_taps());
     ForwardContext context{Taps({&capture}), DropoutStream()};
@@ -105,6 +94,9 @@ void add_forward(CLI::App& app) {
         result.emplace_back("grad." + name, gradient);
     }
     write_safetensors(options->output, result);
+    const std::string overflow = not_finite(result);
+    check(overflow.empty(), options->output, ": '", overflow,
+          "' is not finite: nor are weights or activations of the model");
   });
 }
 

@@ -38,6 +38,17 @@ std::string summary(const Json& result, const std::string& name) {
   return to_text(table);
 }
 
+// Where the result goes; "" or "-": to stdout.
+std::string output_file(const Options& options, const ModelArgument& model, const RunConfig& config,
+                        const std::string& name) {
+  if (!options.output.empty() || !model.run) return options.output;
+  const std::filesystem::path folder = *model.run / "ptq";
+  std::error_code failed;
+  std::filesystem::create_directories(folder, failed);
+  check(!failed, "cannot create ", folder.string(), ": ", failed.message());
+  return (folder / concat(name, "-seed", config.ptq.seed, ".json")).string();
+}
+
 }  // namespace
 
 void add_ptq(CLI::App& app) {
@@ -52,19 +63,17 @@ void add_ptq(CLI::App& app) {
                       "there is no run");
   command->add_flag("--json", options->json, "print the JSON result");
   command->callback([options] {
+    check_writable(options->output);
     const ModelArgument model = open_model(options->model);
     const RunConfig config = config_of(model, options->config, options->model.assignments);
-    model.pretrained.model->parameters.to(choose_device(config.device), at::kFloat);
-    const PtqData data = open_ptq_data(config, model.tokenizer);
-    const Json result = quantize_and_evaluate(model.pretrained, data, config);
-    std::string output = options->output;
     const std::string name = options->config.empty()
                                  ? bits_name(config.ptq)
                                  : std::filesystem::path(options->config).stem().string();
-    if (output.empty() && model.run) {
-      std::filesystem::create_directories(*model.run / "ptq");
-      output = (*model.run / "ptq" / concat(name, "-seed", config.ptq.seed, ".json")).string();
-    }
+    const std::string output = output_file(*options, model, config, name);
+    check_writable(output);
+    model.pretrained.model->parameters.to(choose_device(config.device), at::kFloat);
+    const PtqData data = open_ptq_data(config, model.tokenizer);
+    const Json result = quantize_and_evaluate(model.pretrained, data, config);
     const bool to_stdout = output.empty() || output == "-" || options->json;
     if (!output.empty() && output != "-") write_output(output, dump(result, 2) + "\n");
     write_output("", to_stdout ? dump(result, 2) + "\n" : summary(result, name));

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <charconv>
 #include <iostream>
 #include <iterator>
 
@@ -30,6 +31,18 @@ bool is_of_model(const std::string& assignment) {
 void add_assignments(CLI::App& command, std::vector<std::string>& assignments,
                      const std::string& help) {
   command.add_option("--set", assignments, help)->allow_extra_args(false);
+}
+
+CLI::Validator at_least(int64_t least) {
+  const std::string expected = concat("an integer >= ", least);
+  return CLI::Validator(
+      [=](const std::string& text) -> std::string {
+        int64_t value = 0;
+        const char* const end = text.data() + text.size();
+        const auto [rest, error] = std::from_chars(text.data(), end, value);
+        return error == std::errc() && rest == end && value >= least ? "" : concat("expected ", expected, ", got ", text);
+      },
+      expected);
 }
 
 void add_model(CLI::App& command, ModelOptions& options) {
@@ -94,12 +107,21 @@ std::vector<std::string> figures(const Json& evaluation) {
           number(outliers->at("avg_kurtosis"), 1)};
 }
 
+void check_writable(const std::string& path) {
+  if (!path.empty() && path != "-") AtomicFile unused(path);
+}
+
 void write_output(const std::string& path, const std::string& content) {
   if (path.empty() || path == "-") {
     std::cout << content << std::flush;
     check(std::cout.good(), "cannot write to stdout");
-  } else {
+    return;
+  }
+  try {
     write_file_atomically(path, content);
+  } catch (const Error&) {
+    std::cout << content << std::flush;  // the work of hours, perhaps
+    throw;
   }
 }
 

@@ -24,7 +24,7 @@ void add_train(CLI::App& app) {
   command
       ->add_option("--resume-from", options->from.step,
                    "continue from the checkpoint of this step; what came after it is set aside")
-      ->check(CLI::NonNegativeNumber);
+      ->check(at_least(0));
   command->callback([options] {
     RunConfig config = load_run_config(options->config, options->assignments);
     std::filesystem::path folder = options->output;

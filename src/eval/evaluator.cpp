@@ -96,17 +96,14 @@ void check_finite(const Json& evaluation) {
         "the evaluation's loss is not finite: nor are weights or activations of the model");
 }
 
-void check_vocabulary(const BatchSource& source, const Pretrained& pretrained) {
-  const int64_t size = pretrained.config->vocabulary_or_classes();
-  if (source.largest_id() >= size)
-    fail_usage("the data holds the id ", source.largest_id(), ", but the model has ", size,
-               " tokens or classes");
+void check_inputs(const BatchSource& source, const Pretrained& pretrained) {
+  source.check_fits(pretrained.config->limits());
   check_class_order(source.class_names(), pretrained);
 }
 
 Evaluation evaluate(const Pretrained& pretrained, const BatchSource& source,
                     const EvaluationOptions& options, const std::vector<TapListener*>& inner) {
-  check_vocabulary(source, pretrained);
+  check_inputs(source, pretrained);
   at::NoGradGuard no_grad;
   const Autocast autocast(options.precision, options.device);
   const ModelTraits traits = pretrained.config->traits();
@@ -116,7 +113,7 @@ Evaluation evaluate(const Pretrained& pretrained, const BatchSource& source,
   ForwardContext context{Taps(listeners), DropoutStream()};
 
   const int64_t size = options.batch_size;
-  const int64_t all = (source.samples() + size - 1) / size,
+  const int64_t all = (source.samples() - 1) / size + 1,
                 batches = std::min(all, options.max_batches.value_or(all));
   std::optional<Progress> progress;
   if (!options.label.empty())

@@ -49,9 +49,9 @@ double headline(const Json& evaluation);
 // Throws Error if the loss of an evaluation's JSON is not finite.
 void check_finite(const Json& evaluation);
 
-// Throws UsageError if `source` holds an id or a label that the model does not have, or numbers the
-// classes of the model in another way.
-void check_vocabulary(const BatchSource& source, const Pretrained& pretrained);
+// Throws Error if `source` holds what the model does not take, or numbers its classes in another
+// way.
+void check_inputs(const BatchSource& source, const Pretrained& pretrained);
 
 // Runs the model over `source` in order. `inner` listens before the statistics: they see what it
 // lets through. Without either the model computes only what the loss needs. Throws Interrupted

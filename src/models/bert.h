@@ -33,6 +33,7 @@ class BertConfig : public ModelConfig {
   int64_t layers() const override { return num_hidden_layers; }
   int64_t vocabulary_or_classes() const override { return vocab_size.value_or(0); }
   int64_t max_positions() const override { return max_position_embeddings; }
+  int64_t token_types() const override { return type_vocab_size; }
 };
 
 }  // namespace quench

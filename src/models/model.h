@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "base/json.h"
-#include "batches/batch.h"
+#include "batches/source.h"
 #include "models/traits.h"
 #include "models/transformer.h"
 
@@ -62,6 +62,13 @@ class ModelConfig {
   // The longest sequence that the positions allow.
   virtual int64_t max_positions() const = 0;
   virtual int64_t image_side() const { return 0; }  // pixels; 0: takes no images
+  virtual int64_t channels() const { return 0; }    // of images
+  virtual int64_t token_types() const { return 1; }
+
+  InputLimits limits() const {
+    return {type(),      vocabulary_or_classes(), token_types(), max_positions(), channels(),
+            image_side()};
+  }
 };
 
 const config::Registry<ModelConfig>& model_types();

@@ -37,6 +37,7 @@ class VitConfig : public ModelConfig {
   int64_t vocabulary_or_classes() const override { return num_labels.value_or(0); }
   int64_t max_positions() const override { return tokens(); }
   int64_t image_side() const override { return image_size; }
+  int64_t channels() const override { return num_channels; }
   // Patches and [CLS].
   int64_t tokens() const { return (image_size / patch_size) * (image_size / patch_size) + 1; }
 };

@@ -56,7 +56,7 @@ PtqData open_ptq_data(const RunConfig& config, std::shared_ptr<const Tokenizer> 
 
 void calibrate(const Pretrained& pretrained, const BatchSource& source, const PtqConfig& ptq,
                at::Device device, FakeQuantizer& quantizer) {
-  check_vocabulary(source, pretrained);
+  check_inputs(source, pretrained);
   at::NoGradGuard no_grad;
   ForwardContext context{Taps({&quantizer}), DropoutStream()};
   const CalibrationConfig& c = ptq.calibration;

@@ -132,6 +132,9 @@ void RunConfig::fit(const OpenedData& opened) const {
   const int64_t image_side = model->image_side();
   if (image_side == 0 && opened.max_seq_length == 0)
     fail_usage("data: expected text for model.type ", model->type(), ", got images");
+  if (image_side > 0 && opened.max_seq_length > 0)
+    fail_usage("data: expected images for model.type ", model->type(), ", got text");
+  if (opened.source) opened.source->check_fits(model->limits());
   if (opened.max_seq_length > 0) check_sequence_length(opened.max_seq_length);
   if (opened.vocabulary_or_classes > 0) model->fit(opened.vocabulary_or_classes);
   if (opened.image_size > 0 && opened.image_size != image_side)

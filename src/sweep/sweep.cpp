@@ -11,6 +11,7 @@
 #include "device/device.h"
 #include "io/atomic_file.h"
 #include "ptq/ptq.h"
+#include "train/run_folder.h"
 #include "train/trainer.h"
 
 namespace quench {
@@ -218,8 +219,8 @@ void Sweep::write() {
 }
 
 SweepOutcome Sweep::run() {
-  fs::create_directories(folder_);
   catch_signals();
+  const RunFolder folder(folder_);
   for (size_t row = 0; row < sweep_.rows.size(); ++row)
     results_[row].accuracy =
         config(sweep_.rows[row], sweep_.seeds.front()).task_type() == "classification";

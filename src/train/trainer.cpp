@@ -110,8 +110,8 @@ Run::Run(RunConfig config, const RunFolder& folder, const std::optional<StepFold
     loss_count_ = state.loss_count;
   }
   config_.fit(validation_);
-  check_vocabulary(*training_.source, pretrained_);
-  check_vocabulary(*validation_.source, pretrained_);
+  check_inputs(*training_.source, pretrained_);
+  check_inputs(*validation_.source, pretrained_);
   writer_.emplace(folder_, pretrained_, training_.tokenizer.get(), config_.train.keep_checkpoints);
 }
 

@@ -106,27 +106,101 @@ TEST_F(TensorsFile, NamesAWrongShape) {
               concat(name, ": expected the shape of input_ids [3, 5], got [3, 4]"));
   EXPECT_EQ(complaint(images_, "pixel_values", at::zeros({2, 4, 4})),
             "pixel_values: expected 4 dimensions, got shape [2, 4, 4]");
-  EXPECT_EQ(complaint(images_, "labels", at::zeros({3}, at::kLong)), "labels: expected 2, got 3");
+  EXPECT_EQ(complaint(images_, "labels", at::zeros({3}, at::kLong)),
+            "labels: expected 2, one a picture, got 3");
 }
 
-TEST_F(TensorsFile, NamesAWrongDtype) {
-  for (const char* name : {"input_ids", "labels", "attention_mask", "token_type_ids"})
+TEST_F(TensorsFile, CutsNoIntegersOutOfFloats) {
+  for (const char* name : {"input_ids", "labels", "token_type_ids"})
     EXPECT_EQ(complaint(text_, name, at::zeros({3, 5})),
-              concat(name, ": expected dtype ",
-                     name == std::string("attention_mask") ? "Bool" : "Long", ", got Float"));
+              concat(name, ": expected integers, got dtype Float"));
+  EXPECT_EQ(complaint(text_, "input_ids", at::zeros({3, 5}, at::kBool)),
+            "input_ids: expected integers, got dtype Bool");
+  EXPECT_EQ(complaint(text_, "attention_mask", at::ones({3, 5}, at::kDouble)),
+            "attention_mask: expected bool or integers, got dtype Double");
   EXPECT_EQ(complaint(images_, "pixel_values", at::zeros({2, 3, 4, 4}, at::kByte)),
-            "pixel_values: expected dtype Float, got Byte");
+            "pixel_values: expected floating-point numbers, got dtype Byte");
+  EXPECT_EQ(complaint(images_, "labels", at::tensor({7., 1.})),
+            "labels: expected integers, got dtype Double");
 }
 
-TEST_F(TensorsFile, NamesALabelBelowZero) {
-  at::Tensor labels = text_.at("labels").clone();
-  labels[1][0] = -1;
-  EXPECT_EQ(complaint(text_, "labels", labels),
-            "labels: expected values >= 0, or -100 where there is none, got -1");
+TEST_F(TensorsFile, NamesAWrongValueAndItsPlace) {
+  const auto with = [](const at::Tensor& x, std::vector<int64_t> place, double value) {
+    at::Tensor changed = x.clone();
+    at::Tensor element = changed;
+    for (const int64_t i : place) element = element[i];
+    element.fill_(value);
+    return changed;
+  };
+  EXPECT_EQ(complaint(text_, "input_ids", with(text_.at("input_ids"), {2, 3}, -1)),
+            "input_ids[2, 3]: expected 0 or more, got -1");
+  EXPECT_EQ(complaint(text_, "token_type_ids", with(text_.at("token_type_ids"), {0, 4}, -2)),
+            "token_type_ids[0, 4]: expected 0 or more, got -2");
+  EXPECT_EQ(complaint(text_, "attention_mask", with(text_.at("attention_mask"), {1, 0}, 7)),
+            "attention_mask[1, 0]: expected 0 or 1, got 7");
+  EXPECT_EQ(complaint(text_, "labels", with(text_.at("labels"), {1, 0}, -1)),
+            "labels[1, 0]: expected 0 or more, or -100 where there is none, got -1");
   EXPECT_EQ(complaint(images_, "labels", at::tensor({7, -100})),
-            "labels: expected values >= 0, got -100");
+            "labels[1]: expected 0 or more, got -100");
   EXPECT_EQ(complaint(text_, "labels", at::full({3, 5}, -100, at::kLong)),
             "labels: expected one that is not -100");
+  for (const double value : {NAN, INFINITY, -INFINITY})
+    EXPECT_EQ(
+        complaint(images_, "pixel_values", with(images_.at("pixel_values"), {1, 2, 0, 3}, value)),
+        concat("pixel_values[1, 2, 0, 3]: expected a finite number, got ", value));
+}
+
+// What a file may hold depends on the model.
+TEST_F(TensorsFile, NamesWhatTheModelDoesNotTake) {
+  const InputLimits bert{
+      .model = "bert", .vocabulary_or_classes = 15, .token_types = 2, .positions = 5};
+  const auto refused = [&](const Tensors& tensors, InputLimits limits) {
+    const BatchSourcePtr source = open(tensors);
+    const std::string message = error_of([&] { source->check_fits(limits); });
+    return message.starts_with(file_ + ": ") ? message.substr(file_.size() + 2) : message;
+  };
+  EXPECT_EQ(refused(text_, bert), "no error");
+  InputLimits less = bert;
+  less.vocabulary_or_classes = 14;
+  EXPECT_EQ(refused(text_, less),
+            "input_ids[2, 4]: expected 0 to 13 (the model's vocab_size is 14), got 14");
+  less = bert;
+  less.token_types = 1;
+  EXPECT_EQ(refused(text_, less),
+            "token_type_ids[0, 0]: expected 0 to 0 (the model's type_vocab_size is 1), got 1");
+  less = bert;
+  less.positions = 4;
+  EXPECT_EQ(refused(text_, less),
+            "input_ids: expected at most the model's 4 positions (max_position_embeddings), got "
+            "sequences of 5");
+  Tensors labelled = text_;
+  labelled["labels"] = at::full({3, 5}, 15, at::kLong);
+  EXPECT_EQ(refused(labelled, bert),
+            "labels[0, 0]: expected 0 to 14 (the model's vocab_size is 15), or -100 where there is "
+            "none, got 15");
+  const InputLimits vit{.model = "vit", .vocabulary_or_classes = 8, .channels = 3, .image_side = 4};
+  EXPECT_EQ(refused(images_, vit), "no error");
+  EXPECT_EQ(refused(images_, bert),
+            "expected input_ids for a model of the type bert, got pixel_values");
+  EXPECT_EQ(refused(text_, vit),
+            "expected pixel_values for a model of the type vit, got input_ids");
+  less = vit;
+  less.vocabulary_or_classes = 7;
+  EXPECT_EQ(refused(images_, less),
+            "labels[0]: expected 0 to 6 (the model's num_labels is 7), got 7");
+  less = vit;
+  less.image_side = 5;
+  EXPECT_EQ(refused(images_, less),
+            "pixel_values: expected pictures of the model's [3, 5, 5], got [3, 4, 4]");
+}
+
+TEST_F(TensorsFile, TakesPixelsOfAnyPrecision) {
+  for (const auto dtype : {at::kHalf, at::kBFloat16, at::kDouble}) {
+    Tensors tensors = images_;
+    tensors["pixel_values"] = tensors["pixel_values"].to(dtype);
+    EXPECT_EQ(batch_in_order(*open(tensors), 0, 2, 0).pixel_values.scalar_type(), at::kFloat);
+    EXPECT_EQ(read_tensors(file_).pixel_values.scalar_type(), dtype);
+  }
 }
 
 TEST_F(TensorsFile, RefusesAFileWithoutSamples) {
@@ -134,7 +208,12 @@ TEST_F(TensorsFile, RefusesAFileWithoutSamples) {
               open({{"input_ids", at::zeros({0, 5}, at::kLong)},
                     {"labels", at::zeros({0, 5}, at::kLong)}});
             }),
-            file_ + ": holds no sample");
+            file_ + ": holds no sample: the shape is [0, 5]");
+  EXPECT_EQ(error_of([&] {
+              open({{"input_ids", at::zeros({2, 0}, at::kLong)},
+                    {"labels", at::zeros({2, 0}, at::kLong)}});
+            }),
+            file_ + ": holds no token or pixel: the shape is [2, 0]");
 }
 
 TEST_F(TensorsFile, AConfigNamesOneFileForEachSubset) {

@@ -109,8 +109,12 @@ TEST_F(CliConfig, ModelAndDataMustBeGiven) {
 }
 
 TEST_F(CliConfig, SequencesMustFitTheModel) {
-  expect_refused({"--set", "model.max_position_embeddings=4"},
-                 {"max_seq_length", "4 positions, got 8"});
+  const Outcome tensors =
+      quench({"train", "tiny.yaml", "--output", "run", "--set", "model.max_position_embeddings=4"});
+  EXPECT_NE(tensors.err.find("train.safetensors: input_ids: expected at most the model's 4 "
+                             "positions (max_position_embeddings), got sequences of 8"),
+            std::string::npos)
+      << tensors.err;
   folder_.write("a.txt", "A text.");
   folder_.write("tiny.yaml",
                 kModel + "data: {type: text, files: [a.txt], validation_files: [a.txt]}\n");

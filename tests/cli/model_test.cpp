@@ -123,6 +123,58 @@ TEST_F(CliModel, WithoutOutliersEvaluationsLeaveThemOut) {
   EXPECT_NE(without("ptq", {}).find(" - "), std::string::npos);
 }
 
+// Before the work, not after it; and then nothing is lost.
+TEST_F(CliModel, AnOutputThatCannotBeWrittenIsFoundFirst) {
+  folder_.write("file", "");
+  for (const std::vector<std::string>& command :
+       {std::vector<std::string>{"eval", "run"},
+        {"ptq", "run"},
+        {"forward", "run", "--inputs", "validation.safetensors"},
+        {"convert", "run"},
+        {"train", "tiny.yaml"},
+        {"sweep", "sweep.yaml"}}) {
+    folder_.write("sweep.yaml", "base: tiny.yaml\nrows: [{name: a}]\n");
+    std::vector<std::string> arguments = command;
+    arguments.insert(arguments.end(), {"--output", "file/below/out"});
+    const Outcome outcome = quench(arguments);
+    EXPECT_NE(outcome.status, 0) << command[0];
+    EXPECT_NE(outcome.err.find("file/below"), std::string::npos) << outcome.err;
+    EXPECT_NE(outcome.err.find("Not a directory"), std::string::npos) << outcome.err;
+    EXPECT_EQ(outcome.err.find("evaluate"), std::string::npos) << outcome.err;
+    EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
+    EXPECT_EQ(outcome.out, "");
+  }
+}
+
+TEST_F(CliModel, AFlagThatMakesNoSenseIsNamed) {
+  for (const char* size : {"0", "-1", "many", "1.5", "99999999999999999999"}) {
+    const Outcome outcome = quench({"eval", "run", "--batch-size", size});
+    EXPECT_EQ(outcome.status, 2);
+    EXPECT_NE(outcome.err.find("--batch-size"), std::string::npos) << outcome.err;
+    EXPECT_NE(outcome.err.find(size), std::string::npos) << outcome.err;
+  }
+}
+
+TEST_F(CliModel, EveryCommandReadsBatchesInTheSameWay) {
+  auto broken = read_safetensors(folder_ / "validation.safetensors");
+  broken["input_ids"] = broken["input_ids"].clone();
+  broken["input_ids"][3][2] = 32;
+  write_safetensors(folder_ / "broken.safetensors", {broken.begin(), broken.end()});
+  for (const std::vector<std::string>& command :
+       {std::vector<std::string>{"eval", "run", "--data", "broken.safetensors"},
+        {"forward", "run", "--inputs", "broken.safetensors", "--output", "o"},
+        {"ptq", "run", "--set", "data.train=broken.safetensors"},
+        {"ptq", "run", "--set", "data.validation=broken.safetensors"},
+        {"train", "tiny.yaml", "--output", "other", "--set", "data.train=broken.safetensors"}}) {
+    const Outcome outcome = quench(command);
+    EXPECT_EQ(outcome.status, 1) << outcome.err;
+    EXPECT_NE(outcome.err.find("broken.safetensors: input_ids[3, 2]: expected 0 to 31 (the model's "
+                               "vocab_size is 32), got 32"),
+              std::string::npos)
+        << outcome.err;
+  }
+}
+
 TEST_F(CliModel, EvalTakesAFileOfBatches) {
   // One batch: the loss is the mean over its labels, as forward's is.
   const std::string checkpoint = newest("run");
