@@ -18,6 +18,7 @@ struct Options {
 OpenedData open(const RunConfig& config, Subset subset) {
   catch_signals();  // no half of a token set is left
   DataContext context = config.data_context();
+  context.tokenizer = config.starting_tokenizer();
   if (subset == Subset::kValidation)
     context.tokenizer = config.data->open(Subset::kTrain, context).tokenizer;
   return config.data->open(subset, context);

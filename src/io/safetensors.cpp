@@ -105,6 +105,7 @@ SafetensorsEntry parse_entry(const std::string& name, const nlohmann::json& valu
 
 std::map<std::string, std::string> parse_metadata(const nlohmann::json& value,
                                                   const std::string& file) {
+  if (value.is_null()) return {};  // as some writers say that there is none
   check(value.is_object(), file, ": ", kMetadata, " is not an object");
   std::map<std::string, std::string> metadata;
   for (const auto& [key, text] : value.items()) {

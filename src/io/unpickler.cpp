@@ -91,6 +91,7 @@ enum Op : uint8_t {
   kBinInt1 = 'K',
   kBinInt2 = 'M',
   kLong1 = 0x8a,
+  kBinFloat = 'G',
   kBinUnicode = 'X',
   kGlobal = 'c',
   kBinPersId = 'Q',
@@ -119,6 +120,7 @@ class Machine {
   std::map<std::string, at::Tensor> run();
 
  private:
+  const Dict& state_dict(Ref top);
   bool step();  // false at the end
   bool push_constant(Op op);
   bool push_collection(Op op);
@@ -254,6 +256,10 @@ bool Machine::push_constant(Op op) {
       return true;
     case kLong1:
       push(long_operand());
+      return true;
+    case kBinFloat:  // of what a trainer keeps beside the tensors, of no use here
+      bytes(8);
+      push(None{});
       return true;
     case kBinUnicode:
       push(std::string(bytes(operand<uint32_t>())));
@@ -391,11 +397,23 @@ bool Machine::step() {
   }
 }
 
+// `top`, or the dictionary of tensors that a trainer has put into it beside what else it keeps.
+const Dict& Machine::state_dict(Ref top) {
+  const Dict& dict = get<Dict>(top, "a dictionary");
+  for (const char* name : {"state_dict", "model_state_dict", "model", "module"})
+    for (const auto& [key, value] : dict.items) {
+      const auto* text = std::get_if<std::string>(&values_[key]);
+      const auto* inner = std::get_if<Dict>(&values_[value]);
+      if (text && inner && *text == name) return *inner;
+    }
+  return dict;
+}
+
 std::map<std::string, at::Tensor> Machine::run() {
   while (step()) {
   }
   std::map<std::string, at::Tensor> tensors;
-  for (const auto& [key, value] : get<Dict>(pop(), "a dictionary").items) {
+  for (const auto& [key, value] : state_dict(pop()).items) {
     const std::string& name = get<std::string>(key, "a dictionary whose keys are strings");
     const auto* tensor = std::get_if<at::Tensor>(&values_[value]);
     check(tensor != nullptr, where_, ": '", name,

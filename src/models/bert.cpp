@@ -50,7 +50,7 @@ Bert::Bert(const BertConfig& c, const AttentionConfig& attention, int64_t max_se
   const Init normal = Init::normal(c.initializer_range);
   const std::string at = "bert.embeddings.";
   words_ = add_embedding(parameters, at + "word_embeddings", *c.vocab_size, c.hidden_size, normal,
-                         c.pad_token_id);
+                         padding_row(c.pad_token_id, 0, *c.vocab_size));
   words_.sparse_gradient = true;
   positions_ = add_embedding(parameters, at + "position_embeddings", c.max_position_embeddings,
                              c.hidden_size, normal);
@@ -160,7 +160,8 @@ void BertConfig::describe(config::Fields& f) {
   f("type_vocab_size", type_vocab_size, "token types", at_least(1));
   f("initializer_range", initializer_range, "standard deviation of fresh weights", at_least(0));
   f("layer_norm_eps", layer_norm_eps, "epsilon of every LayerNorm", greater_than(0));
-  f("pad_token_id", pad_token_id, "id whose embedding starts at zero", at_least(0));
+  f("pad_token_id", pad_token_id,
+    "id whose embedding stays zero; -1: none; default: the tokenizer's, else 0", at_least(-1));
   f("initialization", initialization,
     "hf: every weight N(0, initializer_range^2); reference: query, key and value as "
     "torch.nn.Linear",
@@ -207,7 +208,7 @@ Json BertConfig::hugging_face() const {
           {"type_vocab_size", type_vocab_size},
           {"initializer_range", initializer_range},
           {"layer_norm_eps", layer_norm_eps},
-          {"pad_token_id", pad_token_id},
+          {"pad_token_id", special_id_json(pad_token_id, 0)},
           {"tie_word_embeddings", true}};
 }
 

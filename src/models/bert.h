@@ -20,7 +20,7 @@ class BertConfig : public ModelConfig {
   int64_t type_vocab_size = 2;
   double initializer_range = 0.02;
   double layer_norm_eps = 1e-12;
-  int64_t pad_token_id = 0;
+  SpecialId pad_token_id;  // default: the tokenizer's, else 0
   std::string initialization = "hf";
 
   std::string type() const override { return "bert"; }
@@ -30,6 +30,9 @@ class BertConfig : public ModelConfig {
   ModelTraits traits() const override;
   Json hugging_face() const override;
   void fit(int64_t vocabulary) override { fit_vocabulary(vocab_size, vocabulary); }
+  void fit_special_tokens(const SpecialTokens& tokenizer) override {
+    fit_special_id(pad_token_id, tokenizer.pad, "pad_token_id");
+  }
   int64_t layers() const override { return num_hidden_layers; }
   int64_t vocabulary_or_classes() const override { return vocab_size.value_or(0); }
   int64_t max_positions() const override { return max_position_embeddings; }

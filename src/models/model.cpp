@@ -23,6 +23,25 @@ void fit_vocabulary(std::optional<int64_t>& vocab_size, int64_t vocabulary) {
                *vocab_size);
 }
 
+void fit_special_id(SpecialId& id, int64_t tokenizers, const char* key) {
+  if (id && *id != tokenizers)
+    fail_usage("model.", key, ": the config says ", *id, ", the tokenizer ", tokenizers,
+               tokenizers < 0 ? " (it has no such token)" : "", ": leave it out");
+  id = tokenizers;
+}
+
+Json special_id_json(const SpecialId& id, int64_t otherwise) {
+  const int64_t value = id.value_or(otherwise);
+  return value < 0 ? Json() : Json(value);
+}
+
+int64_t padding_row(const SpecialId& pad_token_id, int64_t otherwise, int64_t vocab_size) {
+  const int64_t row = pad_token_id.value_or(otherwise);
+  if (row < vocab_size) return row;
+  if (!pad_token_id) return -1;  // a vocabulary too small for Hugging Face's default
+  fail_usage("model.pad_token_id: expected less than the vocabulary's ", vocab_size, ", got ", row);
+}
+
 void require_whole_heads(config::Fields& fields, int64_t hidden_size, int64_t heads) {
   fields.require(hidden_size % heads == 0, "num_attention_heads",
                  concat("expected a divisor of hidden_size (", hidden_size, "), got ", heads));

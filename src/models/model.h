@@ -10,6 +10,7 @@
 
 #include "base/json.h"
 #include "batches/source.h"
+#include "data/tokenizer.h"
 #include "models/traits.h"
 #include "models/transformer.h"
 
@@ -57,6 +58,8 @@ class ModelConfig {
   // Fills what only the data knows (vocabulary, number of classes) where the config left it open; a
   // value that contradicts the data is an error.
   virtual void fit(int64_t vocabulary_or_classes) = 0;
+  // The same for the ids of special tokens.
+  virtual void fit_special_tokens(const SpecialTokens& /*tokenizer*/) {}
   virtual int64_t layers() const = 0;
   virtual int64_t vocabulary_or_classes() const = 0;  // 0: not known
   // The longest sequence that the positions allow.
@@ -77,6 +80,14 @@ const config::Registry<ModelConfig>& model_types();
 
 // fit() of a language model.
 void fit_vocabulary(std::optional<int64_t>& vocab_size, int64_t vocabulary);
+// The id of a special token in a config: -1: there is none; std::nullopt: left to the tokenizer.
+using SpecialId = std::optional<int64_t>;
+// Takes over the tokenizer's id. Throws UsageError if `id` says another; `key` names it.
+void fit_special_id(SpecialId& id, int64_t tokenizers, const char* key);
+// As Hugging Face's config.json has it; `otherwise` where neither config nor tokenizer said.
+Json special_id_json(const SpecialId& id, int64_t otherwise);
+// The row of the embedding that stays zero; -1: none. Throws UsageError beyond the vocabulary.
+int64_t padding_row(const SpecialId& pad_token_id, int64_t otherwise, int64_t vocab_size);
 // The heads' share of describe(), at its end.
 void require_whole_heads(config::Fields& fields, int64_t hidden_size, int64_t heads);
 // Weights and biases of the attention's projections: "hf", or "reference" as torch.nn.Linear.

@@ -19,6 +19,12 @@ struct OurNames {
   std::vector<std::string> unused;  // of parts that our models lack (pooler, next-sentence head)
 };
 
+// Without what PyTorch's wrappers leave in names (module., _orig_mod., _fsdp_wrapped_module.,
+// _checkpoint_wrapped_module., and a prefix that a trainer's own module has put before all), which
+// is told. Throws Error when two tensors come to one name.
+std::map<std::string, at::Tensor> unwrapped(const std::map<std::string, at::Tensor>& tensors,
+                                            const ModelTraits& traits);
+
 // Throws Error when two tensors come to one name, or tied weights differ.
 OurNames our_names(const Spellings& spellings, const std::map<std::string, at::Tensor>& tensors);
 

@@ -45,7 +45,7 @@ Opt::Opt(const OptConfig& c, const AttentionConfig& attention, int64_t max_seq_l
   const Init normal = Init::normal(c.init_std);
   const std::string at = "model.decoder.";
   tokens_ = add_embedding(parameters, at + "embed_tokens", *c.vocab_size, c.embedding_size(),
-                          normal, c.pad_token_id);
+                          normal, padding_row(c.pad_token_id, 1, *c.vocab_size));
   tokens_.sparse_gradient = true;
   positions_ = add_embedding(parameters, at + "embed_positions",
                              c.max_position_embeddings + kPositionOffset, c.hidden_size, normal);
@@ -153,9 +153,12 @@ void OptConfig::describe(config::Fields& f) {
   f("max_position_embeddings", max_position_embeddings, "longest sequence", at_least(1));
   f("init_std", init_std, "standard deviation of fresh weights", at_least(0));
   f("layer_norm_eps", layer_norm_eps, "epsilon of every LayerNorm", greater_than(0));
-  f("pad_token_id", pad_token_id, "id whose embedding starts at zero", at_least(0));
-  f("bos_token_id", bos_token_id, "id that starts a text", at_least(0));
-  f("eos_token_id", eos_token_id, "id that ends a text", at_least(0));
+  f("pad_token_id", pad_token_id,
+    "id whose embedding stays zero; -1: none; default: the tokenizer's, else 1", at_least(-1));
+  f("bos_token_id", bos_token_id,
+    "id that starts a text; -1: none; default: the tokenizer's, else 2", at_least(-1));
+  f("eos_token_id", eos_token_id, "id that ends a text; -1: none; default: the tokenizer's, else 2",
+    at_least(-1));
   f("initialization", initialization,
     "hf: every weight N(0, init_std^2); reference: the attention's projections as torch.nn.Linear",
     one_of({"hf", "reference"}));
@@ -187,6 +190,14 @@ ModelTraits OptConfig::traits() const {
   return traits;
 }
 
+void OptConfig::fit_special_tokens(const SpecialTokens& tokenizer) {
+  fit_special_id(pad_token_id, tokenizer.pad, "pad_token_id");
+  const auto [begin, end] = tokenizer.bos < 0 ? std::pair{tokenizer.eos, tokenizer.eos}
+                                              : std::pair{tokenizer.bos, tokenizer.eos};
+  fit_special_id(bos_token_id, begin, "bos_token_id");
+  fit_special_id(eos_token_id, end, "eos_token_id");
+}
+
 Json OptConfig::hugging_face() const {
   return {{"architectures", {"OPTForCausalLM"}},
           {"model_type", "opt"},
@@ -207,9 +218,9 @@ Json OptConfig::hugging_face() const {
           {"layer_norm_eps", layer_norm_eps},
           {"layer_norm_elementwise_affine", true},
           {"enable_bias", true},
-          {"pad_token_id", pad_token_id},
-          {"bos_token_id", bos_token_id},
-          {"eos_token_id", eos_token_id},
+          {"pad_token_id", special_id_json(pad_token_id, 1)},
+          {"bos_token_id", special_id_json(bos_token_id, 2)},
+          {"eos_token_id", special_id_json(eos_token_id, 2)},
           {"tie_word_embeddings", true}};
 }
 

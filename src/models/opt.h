@@ -22,9 +22,7 @@ class OptConfig : public ModelConfig {
   int64_t max_position_embeddings = 2048;
   double init_std = 0.02;
   double layer_norm_eps = 1e-5;
-  int64_t pad_token_id = 1;
-  int64_t bos_token_id = 2;
-  int64_t eos_token_id = 2;
+  SpecialId pad_token_id, bos_token_id, eos_token_id;  // default: the tokenizer's, else 1, 2 and 2
   std::string initialization = "hf";
 
   std::string type() const override { return "opt"; }
@@ -34,6 +32,7 @@ class OptConfig : public ModelConfig {
   ModelTraits traits() const override;
   Json hugging_face() const override;
   void fit(int64_t vocabulary) override { fit_vocabulary(vocab_size, vocabulary); }
+  void fit_special_tokens(const SpecialTokens& tokenizer) override;
   int64_t layers() const override { return num_hidden_layers; }
   int64_t vocabulary_or_classes() const override { return vocab_size.value_or(0); }
   int64_t max_positions() const override { return max_position_embeddings; }

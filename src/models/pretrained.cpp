@@ -85,9 +85,12 @@ Json known_keys(const Json& hugging_face, const std::string& file) {
   defaults.model = default_model(hugging_face, file);
   Json model = {{"type", defaults.model->type()}};
   const Json known = config::write(defaults).at("model");
-  for (const auto& [key, unused] : known.items())
-    if (key != "type" && hugging_face.contains(key) && !hugging_face.at(key).is_null())
-      model[key] = hugging_face.at(key);
+  for (const auto& [key, unused] : known.items()) {
+    if (key == "type" || !hugging_face.contains(key)) continue;
+    const Json& value = hugging_face.at(key);
+    if (!value.is_null()) model[key] = value;
+    if (value.is_null() && key.ends_with("_token_id")) model[key] = -1;  // there is none
+  }
   if (known.contains("num_labels") && !hugging_face.contains("num_labels"))
     model["num_labels"] =
         hugging_face.contains("id2label") ? hugging_face.at("id2label").size() : size_t{2};
@@ -173,12 +176,23 @@ std::vector<std::string> add_missing_head(Pretrained& pretrained,
   return names;
 }
 
+// The errors of load_values(), with the way round them.
+void check_names(const NameDifference& difference) {
+  const auto& [missing, unexpected] = difference;
+  check(missing.empty(), "parameters missing from the checkpoint: ", listed(missing, 8),
+        "; --allow-partial draws them afresh");
+  check(unexpected.empty(),
+        "parameters in the checkpoint that the model does not have: ", listed(unexpected, 8),
+        "; --allow-partial leaves them out");
+}
+
 void load_tensors(Pretrained& pretrained, std::map<std::string, at::Tensor> tensors,
                   bool allow_partial) {
   Parameters& parameters = pretrained.model->parameters;
   check(compare_names(parameters, tensors).unexpected.size() < tensors.size(),
         "no tensor of the checkpoint belongs to the model; is model_type right?");
   pretrained.fresh = add_missing_head(pretrained, tensors);
+  if (!allow_partial) check_names(compare_names(parameters, tensors));
   const auto [missing, unexpected] = load_values(parameters, tensors, allow_partial);
   parameters.initialize(0, missing);
   pretrained.fresh.insert(pretrained.fresh.end(), missing.begin(), missing.end());
@@ -211,7 +225,7 @@ Pretrained load_pretrained(const std::string& model, bool allow_partial,
   const Spellings spellings = default_model(json, file)->traits().spellings;
   const std::map<std::string, at::Tensor> tensors = read_tensors(folder);
   try {
-    OurNames ours = our_names(spellings, tensors);
+    OurNames ours = our_names(spellings, unwrapped(tensors, default_model(json, file)->traits()));
     const Json gate = gate_section(ours.tensors);
     config::Node node = to_node(sections(json, file, gate), {file, 0});
     for (const std::string& assignment : assignments) config::set(node, assignment);

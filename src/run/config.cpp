@@ -6,6 +6,8 @@
 
 #include "base/environment.h"
 #include "base/error.h"
+#include "base/log.h"
+#include "models/pretrained.h"
 
 namespace quench {
 
@@ -58,7 +60,11 @@ void describe(config::Fields& f, TrainConfig& c) {
     "weight of the mean square of the FFN outputs in the loss; 0: off", at_least(0));
   f("seed", c.seed, "of initialization, data order, masks and dropout", at_least(0));
   f("shuffle", c.shuffle, "draw the samples in random order");
-  f("initialize_from", c.initialize_from, "MODEL whose weights training starts from");
+  f("initialize_from", c.initialize_from,
+    "MODEL whose weights training starts from, and whose tokenizer it takes unless the section "
+    "tokenizer asks for another");
+  f("fresh_head", c.fresh_head,
+    "initialize_from: draw the head afresh, for other classes or another vocabulary");
   f("log_every", c.log_every, "steps between lines of metrics.jsonl", at_least(1), OnResume::kFree);
   f("eval_every", c.eval_every, "steps, or 'N epochs', between evaluations; 0: only at the end",
     at_least(0), OnResume::kFree);
@@ -118,6 +124,24 @@ void RunConfig::check_tokenizer_path() const {
 
 DataContext RunConfig::data_context() const {
   return {task_type(), task.mlm_probability, tokenizer, nullptr};
+}
+
+std::shared_ptr<const Tokenizer> RunConfig::starting_tokenizer() const {
+  if (!train.initialize_from || data->sequence_length() == 0) return nullptr;
+  const std::string folder = model_folder(expand_variables(*train.initialize_from)).string();
+  if (!has_tokenizer(folder)) return nullptr;
+  std::shared_ptr<const Tokenizer> own = load_tokenizer(folder);
+  if (config::write(tokenizer) == config::write(TokenizerConfig())) {
+    log_info("tokenizer: that of train.initialize_from, " + folder);
+    return own;
+  }
+  const std::string asked =
+      tokenizer.path ? load_tokenizer(expand_variables(*tokenizer.path))->hash() : "";
+  if (asked != own->hash())
+    log_warning(concat("the section tokenizer asks for another tokenizer than that of ", folder,
+                       " (", own->vocab_size(),
+                       " tokens): the model's embeddings were learned for that one"));
+  return nullptr;
 }
 
 void RunConfig::check_sequence_length(int64_t length) const {
@@ -184,7 +208,7 @@ void validate_run(const RunConfig& config, bool from_run_folder) {
   const std::optional<std::string>& from = config.train.initialize_from;
   if (from && !from_run_folder && !fs::exists(expand_variables(*from)))  // else it has the weights
     fail_usage("train.initialize_from: '", expand_variables(*from), "' does not exist");
-  config.check_tokenizer_path();
+  if (!from_run_folder) config.check_tokenizer_path();  // else its checkpoints have it
 }
 
 // "data.files: ..." with the file and line of data.files, or of as much of it as was written.

@@ -40,6 +40,7 @@ struct TrainConfig {
   int64_t seed = 1000;
   bool shuffle = true;
   std::optional<std::string> initialize_from;  // MODEL whose weights training starts from
+  bool fresh_head = false;                     // but for its last layers
   int64_t log_every = 50;
   config::Steps eval_every = 0;  // 0: only at the end
   config::Steps checkpoint_every = 1000;
@@ -77,6 +78,10 @@ struct RunConfig {
   // The task, resolved: from the model where the config is silent.
   std::string task_type() const;
   DataContext data_context() const;
+
+  // The tokenizer that a training begins with: that of train.initialize_from, if it has one and the
+  // section `tokenizer` asks for no other; null: as that section says.
+  std::shared_ptr<const Tokenizer> starting_tokenizer() const;
 
   // Each throws UsageError: if the model is for another task, if there is no such file.
   void check_task() const;

@@ -47,6 +47,12 @@ Json summary(const Json& evaluation) {
   return summary;
 }
 
+// The tokenizer of a run's checkpoint; null where it has none.
+std::shared_ptr<const Tokenizer> tokenizer_of_run(const fs::path& checkpoint) {
+  const std::string folder = checkpoint.string();
+  return has_tokenizer(folder) ? load_tokenizer(folder) : nullptr;
+}
+
 // Everything that lives as long as a run.
 class Run {
  public:
@@ -87,6 +93,7 @@ Run::Run(RunConfig config, const RunFolder& folder, const std::optional<StepFold
     : config_(std::move(config)), folder_(folder.path()) {
   const at::Device device = choose_device(config_.device);
   DataContext context = config_.data_context();
+  context.tokenizer = start ? tokenizer_of_run(start->path) : config_.starting_tokenizer();
   training_ = config_.data->open(Subset::kTrain, context);
   context.tokenizer = training_.tokenizer;
   validation_ = config_.data->open(Subset::kValidation, context);
@@ -229,14 +236,30 @@ int Run::train() {
   }
 }
 
+void check_head(const ModelConfig& from, const ModelConfig& model, const std::string& folder) {
+  const int64_t theirs = from.vocabulary_or_classes(), ours = model.vocabulary_or_classes();
+  if (model.image_side() > 0 && from.image_side() > 0 && theirs != ours)
+    fail_usage("train.initialize_from: ", folder, " has ", theirs, " classes, the data ", ours,
+               ": train.fresh_head=true draws a head for these");
+}
+
 // Copies what the checkpoint `from` has. Only a head and gates may be new: returns their names.
-std::vector<std::string> initialize_from(const std::string& from, const std::string& body,
+std::vector<std::string> initialize_from(const RunConfig& config,
+                                         const std::vector<std::string>& class_names,
                                          Parameters& parameters) {
-  const std::string folder = expand_variables(from);
-  const Pretrained pretrained = load_pretrained(folder);
+  const std::string folder = expand_variables(*config.train.initialize_from);
+  const std::string body = config.model->traits().body_prefix;
+  // What its own model has no use for (another head) is none of ours either.
+  const Pretrained pretrained = load_pretrained(folder, /*allow_partial=*/true);
   std::map<std::string, at::Tensor> values;
   for (auto& [name, value] : pretrained.model->parameters.named_values()) values[name] = value;
   for (const std::string& name : pretrained.fresh) values.erase(name);  // ours follow train.seed
+  if (config.train.fresh_head) {
+    std::erase_if(values, [&](const auto& entry) { return !entry.first.starts_with(body); });
+  } else {
+    check_head(*pretrained.config, *config.model, folder);
+    check_class_order(class_names, pretrained);
+  }
   const auto [missing, unexpected] = load_values(parameters, values, /*allow_partial=*/true);
   check(unexpected.size() < values.size(), "train.initialize_from: ", folder,
         " has no parameter of this model");
@@ -258,6 +281,7 @@ Pretrained build_model(const RunConfig& config, const OpenedData& data, Weights 
   pretrained.config = config.model;
   pretrained.attention = config.attention;
   config.fit(data);
+  if (data.tokenizer) config.model->fit_special_tokens(data.tokenizer->special());
   if (config.model->vocabulary_or_classes() == 0)
     fail_usage(
         "model: the number of classes or tokens must be given, since the data does not tell");
@@ -270,8 +294,9 @@ Pretrained build_model(const RunConfig& config, const OpenedData& data, Weights 
   if (!config.train.initialize_from) {
     parameters.initialize(seed);
   } else {
-    const std::string body = config.model->traits().body_prefix;
-    parameters.initialize(seed, initialize_from(*config.train.initialize_from, body, parameters));
+    const std::vector<std::string> classes =
+        data.source ? data.source->class_names() : std::vector<std::string>();
+    parameters.initialize(seed, initialize_from(config, classes, parameters));
   }
   return pretrained;
 }

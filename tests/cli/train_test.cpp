@@ -404,6 +404,62 @@ TEST_F(CliTrain, StartsFromAnotherModelsWeights) {
     EXPECT_TRUE(at::allclose(value, first.at(name), 0, 1e-20)) << name;
 }
 
+TEST_F(CliTrain, TheTokenizerBelongsToTheModel) {
+  std::string text;
+  for (const std::string& line : sample_lines(300)) text += line + "\n";
+  for (const char* name : {"a", "b"}) folder_.write(concat("text/", name, ".txt"), text);
+  const std::string rest =
+      "model: {type: opt, hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2,\n"
+      "  ffn_dim: 32, max_position_embeddings: 16}\n"
+      "data: {type: text, files: ['text/*.txt'], validation_share: 0.5, max_seq_length: 16}\n"
+      "train: {steps: 1, batch_size: 2}\neval: {max_batches: 1}\n";
+  folder_.write("first.yaml", rest + "tokenizer: {vocab_size: 90}\n");
+  folder_.write("second.yaml", rest);
+  done({"train", "first.yaml", "--output", "first"});
+  const std::vector<std::string> second = {"train",  "second.yaml", "--output",
+                                           "second", "--set",       "train.initialize_from=first"};
+  done(second);
+  const Json config = json(newest("second") + "/config.json");
+  EXPECT_EQ(config.at("vocab_size"), 90);
+  EXPECT_EQ(config.at("pad_token_id"), 0) << "the special ids are the tokenizer's";
+  EXPECT_EQ(config.at("eos_token_id"), 3);
+  EXPECT_TRUE(folder_.read(newest("second") + "/tokenizer.model") ==
+              folder_.read(newest("first") + "/tokenizer.model"));
+
+  fs::remove_all(folder_ / "first");  // and goes with the run
+  fs::remove_all(folder_ / "cache");
+  done({"train", "second", "--resume", "--set", "train.steps=2"});
+
+  const Outcome other =
+      quench({"train", "first.yaml", "--output", "other", "--set", "model.pad_token_id=1"});
+  EXPECT_EQ(other.status, 2);
+  EXPECT_NE(other.err.find("model.pad_token_id: the config says 1, the tokenizer 0"),
+            std::string::npos)
+      << other.err;
+  EXPECT_FALSE(exists("other"));
+}
+
+TEST_F(CliTrain, AnotherNumberOfClassesTakesAFreshHead) {
+  const std::string images =
+      "model: {type: vit, hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2,\n"
+      "  intermediate_size: 32, image_size: 16, patch_size: 8}\n"
+      "train: {steps: 1, batch_size: 2}\neval: {max_batches: 1}\n"
+      "data: {type: synthetic, images: {image_size: 16}, samples: 8, validation_samples: 8, ";
+  folder_.write("four.yaml", images + "classes: 4}\n");
+  folder_.write("six.yaml", images + "classes: 6}\n");
+  done({"train", "four.yaml", "--output", "four"});
+  const std::vector<std::string> six = {"train", "six.yaml", "--output",
+                                        "six",   "--set",    "train.initialize_from=four"};
+  const Outcome refused = quench(six);
+  EXPECT_EQ(refused.status, 2);
+  EXPECT_NE(refused.err.find("four has 4 classes, the data 6: train.fresh_head=true"),
+            std::string::npos)
+      << refused.err;
+  std::vector<std::string> fresh = six;
+  fresh.insert(fresh.end(), {"--set", "train.fresh_head=true"});
+  done(fresh);
+}
+
 TEST_F(CliTrain, ResumesWithoutTheModelThatItStartedFrom) {
   done({"train", "tiny.yaml", "--output", "first"});
   done({"train", "tiny.yaml", "--output", "second", "--set", "train.initialize_from=first", "--set",

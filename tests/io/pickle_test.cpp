@@ -110,6 +110,19 @@ TEST_F(ReadPickle, ReadsShardsThroughTheirIndex) {
   expect_contains(error_of([&] { read_pickle(index("3")); }), "not an index of shards");
 }
 
+// As trainers write it, beside an epoch and a learning rate.
+TEST_F(ReadPickle, FindsTheTensorsThatATrainerSaved) {
+  for (const char* name : {"state_dict", "model_state_dict", "model", "module"}) {
+    const std::string program = "\x80\x02}(" + text("epoch") + integer(3) + text("rate") +
+                                std::string("G\x3f\xb9\x99\x99\x99\x99\x99\x9a", 9) + text(name) +
+                                "}" + text("x") + rebuilt({}) + "su.";
+    const auto state =
+        read_pickle(write(zip_of({{"a/data.pkl", program}, {"a/data/0", kFourBytes}})));
+    ASSERT_EQ(state.size(), 1u);
+    EXPECT_TRUE(at::equal(state.at("x"), at::tensor(kFour)));
+  }
+}
+
 TEST_F(ReadPickle, SaysWhatAFileIsInstead) {
   expect_contains(error_of([] { read_pickle(kGolden / "old.bin"); }), "the format of torch < 1.6");
   expect_contains(error_of([] { read_pickle(kGolden / "training.bin"); }), "'epoch' is no tensor");

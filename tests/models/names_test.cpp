@@ -54,6 +54,31 @@ void expect_contains(const std::string& message, const std::string& part) {
   EXPECT_NE(message.find(part), std::string::npos) << message;
 }
 
+// OPT's own names begin with what a trainer's module may be called, too.
+TEST(OurNames, AWrappersPrefixIsToldFromTheModelsOwn) {
+  const auto unwrap = [](const std::string& type, const Names& theirs) {
+    for (const auto& entry : model_types().entries)
+      if (entry.type == type) {
+        Names names;
+        for (const auto& [name, tensor] : unwrapped(tensors_called(theirs), entry.make()->traits()))
+          names.push_back(name);
+        return names;
+      }
+    return Names();
+  };
+  const Names own = {"model.decoder.embed_tokens.weight", "model.decoder.final_layer_norm.bias"};
+  EXPECT_EQ(unwrap("opt", own), own);
+  EXPECT_EQ(unwrap("opt", {"model.model.decoder.embed_tokens.weight",
+                           "model.model.decoder.final_layer_norm.bias"}),
+            own);
+  EXPECT_EQ(unwrap("opt", {"decoder.embed_tokens.weight"}), Names{"decoder.embed_tokens.weight"});
+  EXPECT_EQ(unwrap("bert", {"net.bert.a", "other.b"}), (Names{"net.bert.a", "other.b"}));
+  expect_contains(error_of([&] {
+                    unwrap("bert", {"module.bert.a", "bert.a"});
+                  }),
+                  "two tensors of the checkpoint are bert.a");
+}
+
 TEST(OurNames, AddsThePrefixThatBareModelsLack) {
   EXPECT_EQ(names_of("bert", {"encoder.layer.0.output.dense.bias", "embeddings.LayerNorm.weight"}),
             (Names{"bert.embeddings.LayerNorm.weight", "bert.encoder.layer.0.output.dense.bias"}));

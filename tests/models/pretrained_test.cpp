@@ -110,7 +110,8 @@ TEST_F(PretrainedFolder, NamesTheFaultOfTheWeights) {
   const std::string name = "bert.encoder.layer.0.attention.self.key.weight";
   const at::Tensor weight = tensors.at(name).clone();
   tensors.erase(name);
-  EXPECT_EQ(loading(), folder_.string() + ": parameters missing from the checkpoint: " + name);
+  EXPECT_EQ(loading(), folder_.string() + ": parameters missing from the checkpoint: " + name +
+                           "; --allow-partial draws them afresh");
   tensors[name] = at::zeros({8, 4});
   EXPECT_EQ(loading(), folder_.string() + ": parameters of another shape: " + name +
                            " (expected [8, 8], got [8, 4])");
@@ -118,7 +119,39 @@ TEST_F(PretrainedFolder, NamesTheFaultOfTheWeights) {
   tensors["bert.encoder.layer.1.output.dense.weight"] = at::zeros({8, 8});
   EXPECT_EQ(loading(), folder_.string() +
                            ": parameters in the checkpoint that the model does not have: "
-                           "bert.encoder.layer.1.output.dense.weight");
+                           "bert.encoder.layer.1.output.dense.weight; --allow-partial leaves them "
+                           "out");
+}
+
+TEST_F(PretrainedFolder, ATokenIdThatIsNullIsNone) {
+  save_pretrained(folder_, tiny_bert());
+  Json json = config();
+  EXPECT_EQ(json.at("pad_token_id"), 0);
+  json["pad_token_id"] = nullptr;
+  write_file_atomically(folder_ / "config.json", dump(json));
+  const Pretrained loaded = load_pretrained(folder_.string());
+  EXPECT_TRUE(loaded.config->hugging_face().at("pad_token_id").is_null());
+  for (const Parameter& parameter : loaded.model->parameters.all())
+    EXPECT_EQ(parameter.zero_row, -1);
+}
+
+TEST_F(PretrainedFolder, NamesThatWrappersLeftAreUnderstood) {
+  save_pretrained(folder_, tiny_bert());
+  const fs::path file = folder_ / "model.safetensors";
+  const auto tensors = read_safetensors(file);
+  const auto weights = weights_of(load_pretrained(folder_.string()));
+  for (const std::string prefix :
+       {"module.", "_orig_mod.", "_orig_mod.module.", "model.", "module._orig_mod.net.", "a."}) {
+    std::vector<std::pair<std::string, at::Tensor>> wrapped;
+    for (const auto& [theirs, tensor] : tensors) {
+      std::string name = theirs;
+      if (const size_t at = name.find("layer.0."); at != name.npos)
+        name.insert(at + 8, "_fsdp_wrapped_module._checkpoint_wrapped_module.");
+      wrapped.emplace_back(prefix + name, tensor.clone());
+    }
+    write_safetensors(file, wrapped);
+    EXPECT_TRUE(equal(weights, weights_of(load_pretrained(folder_.string())))) << prefix;
+  }
 }
 
 TEST_F(PretrainedFolder, NamesAWeightsFileThatIsCutOrMissing) {
