@@ -23,6 +23,7 @@ find_package(CLI11 REQUIRED)
 pkg_check_modules(ICU REQUIRED IMPORTED_TARGET icu-uc icu-i18n)
 pkg_check_modules(JPEG REQUIRED IMPORTED_TARGET libjpeg)
 pkg_check_modules(PNG REQUIRED IMPORTED_TARGET libpng zlib)
+pkg_check_modules(WEBP REQUIRED IMPORTED_TARGET libwebp)
 
 include(${CMAKE_CURRENT_LIST_DIR}/libtorch.cmake)
 set(QUENCH_SENTENCEPIECE_SOURCE ${QUENCH_CACHE}/sentencepiece-${SENTENCEPIECE_VERSION})
@@ -30,6 +31,7 @@ include(${CMAKE_CURRENT_LIST_DIR}/sentencepiece.cmake)
 
 add_library(base_dependencies INTERFACE)
 target_link_libraries(base_dependencies INTERFACE Threads::Threads nlohmann_json::nlohmann_json yaml-cpp
-                      spdlog::spdlog CLI11::CLI11 PkgConfig::ICU PkgConfig::JPEG PkgConfig::PNG sentencepiece::static)
+                      spdlog::spdlog CLI11::CLI11 PkgConfig::ICU PkgConfig::JPEG PkgConfig::PNG PkgConfig::WEBP
+                      sentencepiece::static)
 add_library(torch_dependencies INTERFACE)
 target_link_libraries(torch_dependencies INTERFACE Threads::Threads nlohmann_json::nlohmann_json quench_libtorch)

@@ -183,7 +183,7 @@ OpenedData ImageInput::open(ImageSourcePtr source) const {
 }
 
 void ImageFolderData::describe(config::Fields& f) {
-  f("train", train, "folder with one folder a class, .jpg, .jpeg and .png files in them",
+  f("train", train, "folder with one folder a class, .jpg, .jpeg, .png and .webp files in them",
     config::any(), config::OnResume::kFree);
   f("validation", validation, "the same with the same classes; default: a share of `train`",
     config::any(), config::OnResume::kFree);

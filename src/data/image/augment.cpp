@@ -143,8 +143,8 @@ int shorter_side(const ImageOptions& options) {
 
 Image transform_for_evaluation(const Image& image, const ImageOptions& options) {
   const Interpolation interpolation = parse_interpolation(options.interpolation);
-  return center_crop(resize_shorter_side(image, shorter_side(options), interpolation),
-                     static_cast<int>(options.image_size));
+  return resize_and_center_crop(image, shorter_side(options), static_cast<int>(options.image_size),
+                                interpolation);
 }
 
 void normalize(const Image& image, const ImageOptions& options, float* planes) {

@@ -3,6 +3,7 @@
 #include <jerror.h>
 #include <jpeglib.h>
 #include <png.h>
+#include <webp/decode.h>
 
 #include <algorithm>
 #include <csetjmp>
@@ -17,7 +18,10 @@
 namespace quench {
 namespace {
 
-constexpr int64_t kMaxPixels = int64_t{1} << 28;
+// So many that a photograph never has them; three bytes each, and twice as many again while a
+// progressive JPEG is read.
+constexpr int64_t kMaxPixels = int64_t{1} << 27;
+constexpr long kMaxJpegMemory = 900L << 20;
 
 // The C libraries leave through longjmp, which runs no destructors: everything with one is a member
 // here, made before setjmp, and nothing is constructed between setjmp and the last library call.
@@ -63,6 +67,7 @@ void inverted_cmyk_to_rgb(const uint8_t* in, uint8_t* out, int width) {
 bool JpegReader::read(std::span<const uint8_t> bytes) {
   if (setjmp(escape) != 0) return false;
   jpeg_create_decompress(&info);
+  info.mem->max_memory_to_use = kMaxJpegMemory;
   jpeg_mem_src(&info, bytes.data(), bytes.size());
   jpeg_read_header(&info, TRUE);
   const bool cmyk = info.jpeg_color_space == JCS_CMYK || info.jpeg_color_space == JCS_YCCK;
@@ -144,6 +149,32 @@ bool PngReader::read(std::span<const uint8_t> bytes) {
   return true;
 }
 
+struct WebpReader {
+  char message[64] = "";
+  Image image;
+
+  bool read(std::span<const uint8_t> bytes);
+};
+
+bool WebpReader::read(std::span<const uint8_t> bytes) {
+  const auto refuse = [&](const char* why) {
+    std::snprintf(message, sizeof message, "%s", why);
+    return false;
+  };
+  WebPBitstreamFeatures features;
+  if (WebPGetFeatures(bytes.data(), bytes.size(), &features) != VP8_STATUS_OK)
+    return refuse("its header is damaged");
+  if (features.has_animation) return refuse("it is an animation");
+  if (int64_t{features.width} * features.height > kMaxPixels) return refuse("too many pixels");
+  image.width = features.width;
+  image.height = features.height;
+  image.rgb.resize(size_t{3} * features.width * features.height);
+  if (!WebPDecodeRGBInto(bytes.data(), bytes.size(), image.rgb.data(), image.rgb.size(),
+                         3 * features.width))
+    return refuse("it is cut or damaged");
+  return true;
+}
+
 template <class Reader>
 Image decode_with(std::span<const uint8_t> bytes, const std::string& name, const char* format) {
   Reader reader;
@@ -158,10 +189,13 @@ bool starts_with(std::span<const uint8_t> bytes, std::initializer_list<uint8_t> 
 }  // namespace
 
 Image decode_image(std::span<const uint8_t> bytes, const std::string& name) {
-  check(!bytes.empty(), name, ": the file is empty, expected a JPEG or PNG image");
+  check(!bytes.empty(), name, ": the file is empty, expected a JPEG, PNG or WebP image");
   if (starts_with(bytes, {0xFF, 0xD8, 0xFF})) return decode_with<JpegReader>(bytes, name, "JPEG");
   if (starts_with(bytes, {0x89, 'P', 'N', 'G'})) return decode_with<PngReader>(bytes, name, "PNG");
-  fail(name, ": neither a JPEG nor a PNG image (its first bytes say so)");
+  if (starts_with(bytes, {'R', 'I', 'F', 'F'}) &&
+      starts_with(bytes.subspan(std::min<size_t>(8, bytes.size())), {'W', 'E', 'B', 'P'}))
+    return decode_with<WebpReader>(bytes, name, "WebP");
+  fail(name, ": neither a JPEG, a PNG nor a WebP image (its first bytes say so)");
 }
 
 Image read_image(const std::string& path) {

@@ -1,7 +1,7 @@
-// JPEG (libjpeg-turbo) and PNG (libpng) to RGB, with the pixels that PIL's
-// `Image.open(f).convert("RGB")` gives: grey is replicated, alpha dropped, CMYK and YCCK follow
-// Adobe's inverted convention, EXIF orientation is ignored. 16-bit samples keep their high byte
-// (PIL saturates the grey ones at 255).
+// JPEG (libjpeg-turbo), PNG (libpng) and WebP (libwebp, no animations) to RGB, with the pixels that
+// PIL's `Image.open(f).convert("RGB")` gives: grey is replicated, alpha dropped, CMYK and YCCK
+// follow Adobe's inverted convention, EXIF orientation is ignored. 16-bit samples keep their high
+// byte (PIL saturates the grey ones at 255).
 #pragma once
 
 #include <cstdint>

@@ -1,10 +1,14 @@
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <cctype>
 #include <filesystem>
-#include <iterator>
+#include <map>
+#include <utility>
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "data/corpus.h"
 #include "data/image/decode.h"
 #include "data/image/source.h"
@@ -14,60 +18,142 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr const char* kEndings = ".jpg, .jpeg, .png or .webp";
+
 bool is_image(const fs::path& path) {
   std::string extension = path.extension().string();
   std::transform(extension.begin(), extension.end(), extension.begin(),
                  [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return extension == ".jpg" || extension == ".jpeg" || extension == ".png";
+  return extension == ".jpg" || extension == ".jpeg" || extension == ".png" || extension == ".webp";
 }
 
-std::vector<std::string> sorted_folders(const std::string& folder) {
-  std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    if (entry.is_directory()) names.push_back(entry.path().filename().string());
+bool is_hidden(const fs::path& path) { return path.filename().native().starts_with('.'); }
+
+// Files of one kind that a folder holds and that are no pictures of its classes.
+struct LeftOut {
+  std::vector<std::string> first;  // some of them
+  int64_t count = 0;
+
+  void add(const fs::path& path) {
+    if (first.size() < 3) first.push_back(path.string());
+    ++count;
   }
-  std::sort(names.begin(), names.end());
-  return names;
-}
-
-bool is_image(const fs::directory_entry& entry) {
-  return entry.is_regular_file() && is_image(entry.path());
-}
-
-// All that is below a folder.
-fs::recursive_directory_iterator below(const fs::path& folder) {
-  return fs::recursive_directory_iterator(folder, fs::directory_options::follow_directory_symlink);
-}
-
-// Folder by folder, then by file name, as torchvision lists them.
-std::vector<fs::path> sorted_images(const fs::path& folder) {
-  std::vector<fs::path> files;
-  for (const auto& entry : below(folder)) {
-    if (is_image(entry)) files.push_back(entry.path());
+  void tell(const std::string& what) const {
+    if (count == 0) return;
+    std::vector<std::string> names = first;
+    if (count > std::ssize(first)) names.push_back("...");
+    log_warning(concat(what, " left out (", count, "): ", listed(names)));
   }
-  std::sort(files.begin(), files.end(), [](const fs::path& a, const fs::path& b) {
+};
+
+// What lies below a folder of classes: hidden folders and files do not count.
+class Listing {
+ public:
+  explicit Listing(const std::string& folder) {
+    std::error_code unreadable;
+    for (const auto& entry : fs::directory_iterator(folder, unreadable)) {
+      std::error_code broken;
+      if (is_hidden(entry.path())) {
+        if (entry.is_directory(broken)) hidden_.add(entry.path());
+      } else if (entry.is_directory(broken)) {
+        visited_ = {identity(folder)};
+        walk(entry.path(), classes_[entry.path().filename().string()]);
+      } else {
+        note(entry);
+      }
+    }
+    check(!unreadable, folder, ": cannot be read: ", unreadable.message());
+    for (auto& [name, files] : classes_) std::ranges::sort(files, before);
+  }
+
+  // Class -> its pictures, folder by folder, then by file name, as torchvision lists them.
+  const std::map<std::string, std::vector<fs::path>>& classes() const { return classes_; }
+
+  void tell() const {
+    hidden_.tell("hidden folders");
+    others_.tell(concat("files that do not end in ", kEndings));
+    strays_.tell("pictures outside of the class folders");
+    broken_.tell("links that lead nowhere");
+    loops_.tell("links to a folder around them");
+  }
+
+ private:
+  using Identity = std::pair<dev_t, ino_t>;
+
+  static Identity identity(const fs::path& folder) {
+    struct stat facts {};
+    check(::stat(folder.c_str(), &facts) == 0, folder.string(), ": cannot be read");
+    return {facts.st_dev, facts.st_ino};
+  }
+
+  static bool before(const fs::path& a, const fs::path& b) {
     const int order = a.parent_path().native().compare(b.parent_path().native());
     return order != 0 ? order < 0 : a.filename().native() < b.filename().native();
-  });
-  return files;
+  }
+
+  void walk(const fs::path& folder, std::vector<fs::path>& files) {
+    const Identity own = identity(folder);
+    if (std::ranges::count(visited_, own) > 0) return loops_.add(folder);
+    visited_.push_back(own);  // the folders around, while it is read
+    std::error_code unreadable;
+    for (const auto& entry : fs::directory_iterator(folder, unreadable)) {
+      std::error_code broken;
+      if (is_hidden(entry.path())) {
+        if (entry.is_directory(broken)) hidden_.add(entry.path());
+      } else if (entry.is_directory(broken)) {
+        walk(entry.path(), files);
+      } else if (entry.is_regular_file(broken) && is_image(entry.path())) {
+        files.push_back(entry.path());
+      } else {
+        note(entry);
+      }
+    }
+    check(!unreadable, folder.string(), ": cannot be read: ", unreadable.message());
+    visited_.pop_back();
+  }
+
+  void note(const fs::directory_entry& entry) {
+    std::error_code broken;
+    if (!entry.exists(broken)) return broken_.add(entry.path());
+    (is_image(entry.path()) ? strays_ : others_).add(entry.path());
+  }
+
+  std::map<std::string, std::vector<fs::path>> classes_;
+  std::vector<Identity> visited_;
+  LeftOut hidden_, others_, strays_, broken_, loops_;
+};
+
+void check_names(const Listing& listing, const std::string& folder) {
+  for (const auto& [name, files] : listing.classes())  // a checkpoint's JSON holds them
+    check(find_invalid_utf8(name) == std::string::npos, folder, "/", name,
+          ": the class's name is not UTF-8");
 }
 
 class ImageFolder : public ImageSource {
  public:
   ImageFolder(const std::string& folder, OnError on_error) {
     check(fs::is_directory(folder), folder, ": not a folder, expected one folder a class in it");
-    names_ = image_classes(folder, on_error);
-    check(!names_.empty(), folder,
+    const Listing listing(folder);
+    check_names(listing, folder);
+    check(!listing.classes().empty(), folder,
           ": no class folders in it, expected one folder of images a class");
-    warn_of_empty(folder);
-    for (const std::string& name : names_) {
+    listing.tell();
+    LeftOut empty;
+    for (const auto& [name, files] : listing.classes()) {
       const fs::path class_folder = fs::path(folder) / name;
-      const std::vector<fs::path> files = sorted_images(class_folder);
-      check(!files.empty(), class_folder.string(),
-            ": this class has no images, expected .jpg, .jpeg or .png files");
+      check(!files.empty() || on_error == OnError::kSkip, class_folder.string(),
+            ": this class has no images, expected ", kEndings, " files");
+      if (files.empty()) {
+        empty.add(class_folder);
+        continue;
+      }
+      names_.push_back(name);
       for (const fs::path& file : files) files_.push_back(file.string());
       ends_.push_back(static_cast<int64_t>(files_.size()));
     }
+    empty.tell("classes without images");
+    check(!names_.empty(), folder, ": none of its class folders has images, expected ", kEndings,
+          " files");
   }
 
   int64_t size() const override { return static_cast<int64_t>(files_.size()); }
@@ -78,14 +164,6 @@ class ImageFolder : public ImageSource {
   const std::vector<std::string>& class_names() const override { return names_; }
 
  private:
-  void warn_of_empty(const std::string& folder) const {
-    std::vector<std::string> empty;
-    std::ranges::set_difference(sorted_folders(folder), names_, std::back_inserter(empty));
-    if (!empty.empty())
-      log_warning(concat(folder, "/", empty[0], ": this class has no images; it is left out (",
-                         empty.size(), " in all)"));
-  }
-
   std::vector<std::string> names_;
   std::vector<std::string> files_;
   std::vector<int64_t> ends_;  // of each class in files_
@@ -94,16 +172,11 @@ class ImageFolder : public ImageSource {
 }  // namespace
 
 std::vector<std::string> image_classes(const std::string& folder, OnError on_error) {
-  std::vector<std::string> names = sorted_folders(folder);
-  for (const std::string& name : names)  // a checkpoint's JSON holds them
-    check(find_invalid_utf8(name) == std::string::npos, folder, "/", name,
-          ": the class's name is not UTF-8");
-  if (on_error == OnError::kSkip)
-    std::erase_if(names, [&](const std::string& name) {
-      const auto files = below(fs::path(folder) / name);
-      return std::none_of(begin(files), end(files),
-                          [](const auto& file) { return is_image(file); });
-    });
+  const Listing listing(folder);
+  check_names(listing, folder);
+  std::vector<std::string> names;
+  for (const auto& [name, files] : listing.classes())
+    if (!files.empty() || on_error == OnError::kFail) names.push_back(name);
   return names;
 }
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
+#include <optional>
 
 #include "base/error.h"
 
@@ -30,19 +32,20 @@ struct Taps {
   std::vector<int32_t> weights;  // [outputs, count]
 };
 
-Taps make_taps(int in, int out, Interpolation filter) {
+// For the outputs [begin, begin + outputs) of `out`.
+Taps make_taps(int in, int out, Interpolation filter, int begin, int outputs) {
   const bool cubic = filter == Interpolation::kBicubic;
   const double scale = static_cast<double>(in) / out;
   const double stretch = std::max(scale, 1.0);
   const double support = (cubic ? 2.0 : 1.0) * stretch;
   Taps taps;
   taps.count = static_cast<int>(std::ceil(support)) * 2 + 1;
-  taps.first.resize(out);
-  taps.length.resize(out);
-  taps.weights.assign(static_cast<size_t>(out) * taps.count, 0);
+  taps.first.resize(outputs);
+  taps.length.resize(outputs);
+  taps.weights.assign(static_cast<size_t>(outputs) * taps.count, 0);
   std::vector<double> exact(taps.count);
-  for (int o = 0; o < out; ++o) {
-    const double center = (o + 0.5) * scale;
+  for (int o = 0; o < outputs; ++o) {
+    const double center = (begin + o + 0.5) * scale;
     const int first = std::max(static_cast<int>(center - support + 0.5), 0);
     const int length = std::min(static_cast<int>(center + support + 0.5), in) - first;
     double sum = 0.0;
@@ -66,17 +69,18 @@ uint8_t to_byte(int32_t fixed) {
   return static_cast<uint8_t>(std::clamp(fixed >> kPrecisionBits, 0, 255));
 }
 
-Image resize_rows(const Image& image, const Box& box, int width, Interpolation filter) {
-  const Taps taps = make_taps(box.width, width, filter);
+// Columns of the result as `columns` says, of the rows of `box`.
+Image resize_rows(const Image& image, const Box& box, const Taps& columns) {
+  const int width = static_cast<int>(columns.first.size());
   Image out(width, box.height);
   for (int y = 0; y < box.height; ++y) {
     const uint8_t* in = image.row(box.top + y) + size_t{3} * box.left;
     uint8_t* target = out.row(y);
     for (int x = 0; x < width; ++x, target += 3) {
-      const int32_t* weights = &taps.weights[static_cast<size_t>(x) * taps.count];
-      const uint8_t* pixel = in + size_t{3} * taps.first[x];
+      const int32_t* weights = &columns.weights[static_cast<size_t>(x) * columns.count];
+      const uint8_t* pixel = in + size_t{3} * columns.first[x];
       int32_t red = 1 << (kPrecisionBits - 1), green = red, blue = red;
-      for (int i = 0; i < taps.length[x]; ++i, pixel += 3) {
+      for (int i = 0; i < columns.length[x]; ++i, pixel += 3) {
         red += pixel[0] * weights[i];
         green += pixel[1] * weights[i];
         blue += pixel[2] * weights[i];
@@ -89,16 +93,17 @@ Image resize_rows(const Image& image, const Box& box, int width, Interpolation f
   return out;
 }
 
-Image resize_columns(const Image& image, int height, Interpolation filter) {
-  const Taps taps = make_taps(image.height, height, filter);
+// Rows of the result as `rows` says; `image` begins at row `top` of what they count in.
+Image resize_columns(const Image& image, const Taps& rows, int top) {
+  const int height = static_cast<int>(rows.first.size());
   Image out(image.width, height);
   const size_t bytes = size_t{3} * image.width;
   std::vector<int32_t> sums(bytes);
   for (int y = 0; y < height; ++y) {
     std::fill(sums.begin(), sums.end(), 1 << (kPrecisionBits - 1));
-    for (int i = 0; i < taps.length[y]; ++i) {
-      const int32_t weight = taps.weights[static_cast<size_t>(y) * taps.count + i];
-      const uint8_t* in = image.row(taps.first[y] + i);
+    for (int i = 0; i < rows.length[y]; ++i) {
+      const int32_t weight = rows.weights[static_cast<size_t>(y) * rows.count + i];
+      const uint8_t* in = image.row(rows.first[y] - top + i);
       for (size_t x = 0; x < bytes; ++x) sums[x] += in[x] * weight;
     }
     uint8_t* target = out.row(y);
@@ -117,41 +122,56 @@ Image crop(const Image& image, const Box& box) {
 
 }  // namespace
 
-Image resize(const Image& image, const Box& box, int width, int height, Interpolation filter) {
+Image resize(const Image& image, const Box& box, int width, int height, Interpolation filter,
+             const Box& window) {
   check(box.left >= 0 && box.top >= 0 && box.width > 0 && box.height > 0 &&
             box.left + box.width <= image.width && box.top + box.height <= image.height,
         "resize: the box ", box.left, ",", box.top, " ", box.width, "x", box.height,
         " does not lie inside the image of ", image.width, "x", image.height);
   check(width > 0 && height > 0, "resize: the new size ", width, "x", height, " is empty");
-  Image rows = box.width == width ? crop(image, box) : resize_rows(image, box, width, filter);
-  return box.height == height ? rows : resize_columns(rows, height, filter);
+  // The rows of the picture that the window's own are made of.
+  Box read = {box.left, box.top + window.top, box.width, window.height};
+  std::optional<Taps> rows;
+  if (box.height != height) {
+    rows = make_taps(box.height, height, filter, window.top, window.height);
+    const int end = rows->first.back() + rows->length.back();
+    read.top = box.top + rows->first.front();
+    read.height = end - rows->first.front();
+  }
+  const auto narrowed = [&] {
+    if (box.width != width)
+      return resize_rows(image, read,
+                         make_taps(box.width, width, filter, window.left, window.width));
+    return crop(image, {box.left + window.left, read.top, window.width, read.height});
+  };
+  return rows ? resize_columns(narrowed(), *rows, rows->first.front()) : narrowed();
+}
+
+Image resize(const Image& image, const Box& box, int width, int height, Interpolation filter) {
+  return resize(image, box, width, height, filter, {0, 0, width, height});
 }
 
 Image resize(const Image& image, int width, int height, Interpolation filter) {
   return resize(image, Box{0, 0, image.width, image.height}, width, height, filter);
 }
 
-Image resize_shorter_side(const Image& image, int size, Interpolation filter) {
+Image resize_and_center_crop(const Image& image, int shorter_side, int size, Interpolation filter) {
   const int64_t shorter = std::min(image.width, image.height);
   check(shorter > 0, "resize: the image is empty");
-  const auto scaled = [&](int side) { return static_cast<int>(int64_t{size} * side / shorter); };
-  return resize(image, scaled(image.width), scaled(image.height), filter);
-}
-
-Image center_crop(const Image& image, int size) {
+  check(shorter_side >= size, "resize: no square of ", size, " lies in a side of ", shorter_side);
+  const auto scaled = [&](int side) {
+    const int64_t pixels = int64_t{shorter_side} * side / shorter;
+    check(pixels <= std::numeric_limits<int>::max(), "a picture of ", image.width, " x ",
+          image.height, " is too long and thin to be resized");
+    return static_cast<int>(pixels);
+  };
+  const int width = scaled(image.width), height = scaled(image.height);
   // Halves go to the even neighbour, as Python's round().
   const auto offset = [&](int side) {
-    return side >= size ? static_cast<int>(std::nearbyint((side - size) / 2.0))
-                        : -((size - side) / 2);
+    return static_cast<int>(std::nearbyint((side - size) / 2.0));
   };
-  const int left = offset(image.width), top = offset(image.height);
-  Image out(size, size);
-  const int first = std::max(0, -left), last = std::min(size, image.width - left);
-  for (int y = std::max(0, -top); y < std::min(size, image.height - top); ++y) {
-    std::memcpy(out.row(y) + size_t{3} * first, image.row(y + top) + size_t{3} * (left + first),
-                size_t{3} * (last - first));
-  }
-  return out;
+  return resize(image, {0, 0, image.width, image.height}, width, height, filter,
+                {offset(width), offset(height), size, size});
 }
 
 Image flip_horizontal(const Image& image) {

@@ -31,8 +31,9 @@ using ImageSourcePtr = std::shared_ptr<const ImageSource>;
 // (batcher.h).
 enum class OnError { kFail, kSkip };
 
-// torchvision's ImageFolder: one folder a class, classes in the order of their names, JPEG and PNG
-// files anywhere below.
+// torchvision's ImageFolder: one folder a class, classes in the order of their names, JPEG, PNG and
+// WebP files anywhere below. Hidden folders and files do not count; what else is left out (other
+// endings, links that lead nowhere) is told and counted.
 ImageSourcePtr image_folder(const std::string& folder, OnError on_error = OnError::kFail);
 
 // The classes of an image folder; a class without pictures is one only with kFail.

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <jpeglib.h>
 #include <png.h>
+#include <webp/encode.h>
 
 #include <cstdlib>
 #include <cstring>
@@ -146,6 +147,39 @@ TEST(Decode, CorruptPngIsAnError) {
                        {"bad.png: cannot decode this PNG: "}));
 }
 
+// Lossless, so that the pixels come back; transparent ones keep their colour, as in PIL.
+TEST(Decode, ReadsWebp) {
+  const Image image = golden("input.png");
+  const auto pixels = static_cast<size_t>(image.width * image.height);
+  std::vector<uint8_t> rgba(4 * pixels);
+  for (size_t i = 0; i < pixels; ++i) {
+    std::copy_n(&image.rgb[3 * i], 3, &rgba[4 * i]);
+    rgba[4 * i + 3] = static_cast<uint8_t>(128 + i % 128);
+  }
+  for (const bool alpha : {false, true}) {
+    uint8_t* file = nullptr;
+    const size_t size = alpha ? WebPEncodeLosslessRGBA(rgba.data(), image.width, image.height,
+                                                       4 * image.width, &file)
+                              : WebPEncodeLosslessRGB(image.rgb.data(), image.width, image.height,
+                                                      3 * image.width, &file);
+    const std::vector<uint8_t> bytes(file, file + size);
+    WebPFree(file);
+    EXPECT_EQ(decode_image(bytes, "a.webp"), image);
+    for (const size_t cut : {size_t{12}, size_t{20}, size - 9})
+      EXPECT_TRUE(mentions(error_of([&] {
+                             decode_image({bytes.data(), cut}, "a.webp");
+                           }),
+                           {"a.webp: cannot decode this WebP: "}));
+  }
+  const std::string animation("RIFF\x16\0\0\0WEBPVP8X\x0a\0\0\0\x02\0\0\0\x0f\0\0\x0f\0\0", 30);
+  EXPECT_TRUE(mentions(error_of([&] {
+                         decode_image(
+                             {reinterpret_cast<const uint8_t*>(animation.data()), animation.size()},
+                             "b.webp");
+                       }),
+                       {"b.webp: cannot decode this WebP: it is an animation"}));
+}
+
 TEST(Decode, RefusesHugeHeadersBeforeAllocating) {
   std::vector<uint8_t> bytes = bytes_of(golden_path("rgb.jpg"));
   for (size_t i = 0; i + 8 < bytes.size(); ++i) {
@@ -159,7 +193,7 @@ TEST(Decode, RefusesHugeHeadersBeforeAllocating) {
 TEST(Decode, OtherFormatsAndMissingFilesAreErrors) {
   const std::vector<uint8_t> gif{'G', 'I', 'F', '8', '9', 'a'};
   EXPECT_TRUE(mentions(error_of([&] { decode_image(gif, "a.jpg"); }),
-                       {"a.jpg", "neither a JPEG nor a PNG"}));
+                       {"a.jpg", "neither a JPEG, a PNG nor a WebP"}));
   EXPECT_TRUE(mentions(error_of([&] { decode_image({}, "b.jpg"); }), {"b.jpg: the file is empty"}));
   EXPECT_TRUE(mentions(error_of([] { read_image("no/such.png"); }), {"no/such.png: cannot open"}));
 }

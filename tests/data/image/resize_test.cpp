@@ -48,15 +48,34 @@ TEST(Resize, RefusesABoxOutsideTheImage) {
             "");
 }
 
-TEST(CenterCrop, PadsASmallPictureWithBlack) {
-  Image image(2, 6);
-  std::fill(image.rgb.begin(), image.rgb.end(), uint8_t{9});
-  const Image out = center_crop(image, 4);
-  for (int y = 0; y < 4; ++y) {
-    const uint8_t* row = out.row(y);
-    EXPECT_EQ(std::vector<uint8_t>(row, row + 12),
-              (std::vector<uint8_t>{0, 0, 0, 9, 9, 9, 9, 9, 9, 0, 0, 0}));
-  }
+// Byte for byte what cropping after resizing gives.
+TEST(Resize, AWindowIsAPartOfTheWhole) {
+  const Image image = golden("input.png");
+  const Box box{3, 2, image.width - 5, image.height - 4};
+  for (const Interpolation filter : {Interpolation::kBilinear, Interpolation::kBicubic})
+    for (const auto& [width, height] :
+         {std::pair{70, 90}, {11, 13}, {box.width, 40}, {40, box.height}}) {
+      const Image whole = resize(image, box, width, height, filter);
+      const Box window{2, 3, 7, 5};
+      const Image part = resize(image, box, width, height, filter, window);
+      for (int y = 0; y < window.height; ++y)
+        for (int i = 0; i < 3 * window.width; ++i)
+          ASSERT_EQ(part.row(y)[i], whole.row(window.top + y)[3 * window.left + i])
+              << width << " x " << height;
+    }
+}
+
+// The whole of it, resized, would be 224 x 14,680,064 pixels.
+TEST(Resize, APictureOfAnyShapeTakesWhatItsSquareNeeds) {
+  Image line(1, 65536);
+  for (int y = 0; y < line.height; ++y) line.row(y)[0] = static_cast<uint8_t>(y / 256);
+  const Image square = resize_and_center_crop(line, 224, 224, Interpolation::kBicubic);
+  EXPECT_EQ(square.width, 224);
+  EXPECT_EQ(square.height, 224);
+  EXPECT_EQ(square.row(0)[0], 127);
+  EXPECT_EQ(square.row(223)[3 * 223], 128);
+  Image flat(65536, 1);
+  EXPECT_EQ(resize_and_center_crop(flat, 224, 224, Interpolation::kBilinear).row(223)[669], 0);
 }
 
 TEST(FlipHorizontal, MirrorsPixelsNotChannels) {
