@@ -6,10 +6,9 @@ namespace quench {
 namespace {
 
 volatile std::sig_atomic_t caught = 0;
-volatile std::sig_atomic_t end_process = 0;
 
 void handle(int signal) {
-  if (caught || end_process) {
+  if (caught) {
     std::signal(signal, SIG_DFL);
     std::raise(signal);
   }
@@ -28,12 +27,5 @@ int caught_signal() { return caught; }
 void stop_if_signalled() {
   if (caught) throw Interrupted{caught};
 }
-
-SignalsEndProcess::SignalsEndProcess() {
-  end_process = 1;
-  if (caught) std::raise(caught);
-}
-
-SignalsEndProcess::~SignalsEndProcess() { end_process = 0; }
 
 }  // namespace quench

@@ -19,14 +19,4 @@ int caught_signal();
 // A safe point: throws Interrupted if a signal asked to stop.
 void stop_if_signalled();
 
-// While it lives, a signal that would be caught ends the process at once instead, as does one that
-// was caught before: for work that has no safe point and leaves nothing behind.
-class SignalsEndProcess {
- public:
-  SignalsEndProcess();
-  ~SignalsEndProcess();
-  SignalsEndProcess(const SignalsEndProcess&) = delete;
-  SignalsEndProcess& operator=(const SignalsEndProcess&) = delete;
-};
-
 }  // namespace quench

@@ -12,7 +12,6 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/progress.h"
-#include "base/signals.h"
 #include "data/corpus.h"
 #include "data/masking.h"
 #include "data/prepare.h"
@@ -168,11 +167,8 @@ std::shared_ptr<const Tokenizer> find_or_train_tokenizer(const std::vector<FileS
   options.character_coverage = config.character_coverage;
   options.input_sentence_size = config.training_lines;
   CorpusReader reader(corpus.files, DocumentUnit::kLine, invalid);
-  std::shared_ptr<const Tokenizer> tokenizer;
-  {
-    const SignalsEndProcess at_once;
-    tokenizer = train_sentencepiece([&](std::string& line) { return reader.next(line); }, options);
-  }
+  const std::shared_ptr<const Tokenizer> tokenizer =
+      train_sentencepiece([&](std::string& line) { return reader.next(line); }, options);
   AtomicFolder made(folder);
   tokenizer->save(made.path().string());
   made.commit();

@@ -6,6 +6,8 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/signals.h"
+#include "base/text.h"
 #include "cli/commands.h"
 #include "data/corpus.h"
 #include "data/sentencepiece.h"
@@ -27,12 +29,18 @@ std::string read_input(const std::string& path) {
 }
 
 void train_tokenizer(const Options& options) {
+  catch_signals();
   const std::vector<TextFile> files = expand_files(options.files);
   const Corpus corpus = scan(files, InvalidUtf8::kError);
   CorpusReader reader(corpus.files, DocumentUnit::kLine, InvalidUtf8::kError);
-  const auto tokenizer = train_sentencepiece([&](std::string& line) { return reader.next(line); },
-                                             options.sentencepiece);
   AtomicFolder folder(options.output);
+  std::unique_ptr<Tokenizer> tokenizer;
+  try {
+    tokenizer = train_sentencepiece([&](std::string& line) { return reader.next(line); },
+                                    options.sentencepiece);
+  } catch (const Error& error) {
+    fail(listed(options.files, 3), ": ", error.what());
+  }
   tokenizer->save(folder.path().string());
   folder.commit();
   log_info(concat(options.output, ": ", tokenizer->vocab_size(), " pieces from ",

@@ -205,7 +205,11 @@ Prepared prepare(const std::vector<TextFile>& files, const Tokenizer& tokenizer,
     }
   }
   AtomicFolder output(target);
+  const int64_t cut_before = tokenizer.words_cut();
   const int64_t tokens = write_shards(corpus, tokenizer, options, output.path(), index, progress);
+  if (const int64_t cut = tokenizer.words_cut() - cut_before; cut > 0)
+    prepared.warnings.push_back(
+        concat("words too long for the tokenizer's library were cut ", cut, " times."));
   check(!index.shards.empty(), "the text is too short: ", tokens,
         " tokens, and one sequence needs ", options.chunk_length,
         ". Give more text, or lower the sequence length.");

@@ -2,18 +2,23 @@
 
 #include <sentencepiece_processor.h>
 #include <sentencepiece_trainer.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <exception>
 #include <filesystem>
 #include <initializer_list>
+#include <iostream>
 #include <optional>
 #include <string_view>
 #include <unordered_map>
 #include <utility>
 
+#include "base/child_process.h"
 #include "base/error.h"
 #include "base/hash.h"
+#include "base/log.h"
 #include "data/hf_tokenizer.h"
 #include "data/sentencepiece_json.h"
 #include "io/atomic_file.h"
@@ -29,6 +34,18 @@ std::string reason(const spm::util::Status& status) {
   const size_t bracket = message.find("] ");
   return std::string(bracket == message.npos ? message : message.substr(bracket + 2));
 }
+
+bool is_blank(unsigned char c) { return c <= ' '; }
+
+// Where the character begins that `at` lies in; `text` is UTF-8.
+size_t character_begin(std::string_view text, size_t at) {
+  for (int i = 0; i < 3 && (static_cast<unsigned char>(text[at]) & 0xc0) == 0x80; ++i) --at;
+  return at;
+}
+
+// The library takes time that grows with the square of a run of unknown characters: words that are
+// longer than this are cut for it.
+constexpr size_t kLongestWord = 65536;  // bytes
 
 class SentencePieceTokenizer : public Tokenizer {
  public:
@@ -46,12 +63,23 @@ class SentencePieceTokenizer : public Tokenizer {
   }
 
   std::vector<int32_t> encode(std::string_view text) const override {
-    std::vector<int> ids;
-    const auto status = processor_.Encode(text, &ids);
-    check(status.ok(), "sentencepiece cannot encode a text of ", text.size(),
-          " bytes: ", reason(status));
+    std::vector<int32_t> ids;
+    size_t begin = 0, word = 0;  // of what is not encoded yet, of the word
+    for (size_t at = 0; at < text.size(); ++at) {
+      if (is_blank(static_cast<unsigned char>(text[at]))) {
+        word = at + 1;
+      } else if (at - word == kLongestWord) {
+        const size_t end = character_begin(text, at);
+        encode_part(text.substr(begin, end - begin), ids);
+        begin = word = end;
+        ++words_cut_;
+      }
+    }
+    encode_part(text.substr(begin), ids);
     return ids;
   }
+
+  int64_t words_cut() const override { return words_cut_; }
 
   std::string decode(std::span<const int32_t> ids) const override {
     for (int32_t id : ids) {
@@ -84,6 +112,14 @@ class SentencePieceTokenizer : public Tokenizer {
   }
 
  private:
+  void encode_part(std::string_view text, std::vector<int32_t>& ids) const {
+    std::vector<int> part;
+    const auto status = processor_.Encode(text, &part);
+    check(status.ok(), "sentencepiece cannot encode a text of ", text.size(),
+          " bytes: ", reason(status));
+    ids.insert(ids.end(), part.begin(), part.end());
+  }
+
   std::string piece(int32_t id) const { return id < 0 ? "" : processor_.IdToPiece(id); }
 
   // No token_type_ids among the inputs: OPT has none, and BERT's are 0 without them.
@@ -120,26 +156,70 @@ class SentencePieceTokenizer : public Tokenizer {
   std::string model_;
   spm::SentencePieceProcessor processor_;
   SpecialTokens special_;
+  mutable std::atomic<int64_t> words_cut_ = 0;
 };
 
-// Hands the lines to the trainer, leaving out blank ones (a text of nothing else would end the
-// program there).
+// A line that is longer is handed on in parts: the unigram trainer takes time that grows with the
+// square of a line that repeats itself, and BPE's ends its process on words of more than 65535
+// characters. Parts end at blanks, which changes no word; a word without end is cut.
+constexpr size_t kLongestLine = 4096;  // bytes
+
+// Hands the lines to the trainer, leaving out blank ones.
 class Lines : public spm::SentenceIterator {
  public:
   explicit Lines(const LineSource& source) : source_(source) { Next(); }
   bool done() const override { return done_; }
   void Next() override {
-    do done_ = !source_(line_);
-    while (!done_ && std::ranges::all_of(line_, [](unsigned char c) { return c <= ' '; }));
+    do {
+      if (at_ == whole_.size()) {
+        at_ = 0;
+        inside_word_ = false;
+        whole_.clear();
+        done_ = !source_(whole_);
+      }
+      take_part();
+    } while (!done_ && std::ranges::all_of(part_, is_blank));
   }
-  const std::string& value() const override { return line_; }
+  const std::string& value() const override { return part_; }
   spm::util::Status status() const override { return {}; }
+  int64_t words_cut() const { return words_cut_; }
 
  private:
+  void take_part() {
+    size_t end = whole_.size();
+    if (end - at_ > kLongestLine) {
+      end = at_ + kLongestLine;
+      while (end > at_ && !is_blank(static_cast<unsigned char>(whole_[end]))) --end;
+      const bool cuts = end == at_;
+      if (cuts) {
+        end = at_ + kLongestLine;
+        end = character_begin(whole_, end);
+      }
+      words_cut_ += cuts && !inside_word_;
+      inside_word_ = cuts;
+    }
+    part_.assign(whole_, at_, end - at_);
+    at_ = end;
+  }
+
   const LineSource& source_;
-  std::string line_;
+  std::string whole_, part_;
+  size_t at_ = 0;  // of what is left of `whole_`
+  bool inside_word_ = false;
+  int64_t words_cut_ = 0;
   bool done_ = false;
 };
+
+// The trainer's last words, for people.
+std::string explained(std::string why) {
+  constexpr std::string_view kEnd = "Program terminated with an unrecoverable error.";
+  if (const size_t at = why.find(kEnd); at != why.npos) why.erase(at);
+  if (why.find_first_not_of(". ") == why.npos)
+    return "it gives no reason; perhaps it has too few different characters";
+  if (why.find("required_chars_") != why.npos || why.find("sentences_.empty") != why.npos)
+    return "it holds no character that a piece could be made of, but blanks and control characters";
+  return why;
+}
 
 void check_options(const SentencePieceOptions& o) {
   check(o.model_type == "unigram" || o.model_type == "bpe", "sentencepiece: model_type is \"",
@@ -177,11 +257,29 @@ std::unique_ptr<Tokenizer> train_sentencepiece(const LineSource& lines,
       {"num_threads", "16"},
       {"minloglevel", "2"},
   };
-  Lines iterator(lines);
-  check(!iterator.done(), "sentencepiece: there is no text to train on.");
+  // The trainer ends its process on text that it cannot use.
   std::string model;
-  const auto status = spm::SentencePieceTrainer::Train(arguments, &iterator, &model);
-  check(status.ok(), "sentencepiece training failed: ", reason(status));
+  try {
+    model = in_child_process([&] {
+      Lines iterator(lines);
+      check(!iterator.done(), "there is no text to train on");
+      std::string trained;
+      const auto status = spm::SentencePieceTrainer::Train(arguments, &iterator, &trained);
+      if (!status.ok()) {
+        std::cerr << (reason(status).empty() ? "." : reason(status));
+        ::_exit(1);
+      }
+      return std::to_string(iterator.words_cut()) + '\n' + trained;
+    });
+  } catch (const ChildEnded& error) {
+    fail("sentencepiece cannot train a tokenizer of ", options.vocab_size,
+         " pieces on this text: ", explained(error.what()));
+  }
+  const size_t end = model.find('\n');
+  if (const std::string words_cut = model.substr(0, end); words_cut != "0")
+    log_warning(concat(words_cut, " words of more than ", kLongestLine,
+                       " bytes were cut into such pieces for the tokenizer's training"));
+  model.erase(0, end + 1);
   round_scores(model);
   auto tokenizer = std::make_unique<SentencePieceTokenizer>(std::move(model), "the trained model");
   check(tokenizer->vocab_size() == options.vocab_size,

@@ -26,7 +26,8 @@ using LineSource = std::function<bool(std::string& line)>;
 // Trains a tokenizer, with scores of which sums are exact (round_scores()); equal lines and options
 // give an equal tokenizer. One layout of special tokens serves masked and causal models: [PAD] 0,
 // [UNK] 1, [CLS] = bos 2, [SEP] = eos 3, [MASK] 4. Throws Error when the options are out of range
-// or the text does not support vocab_size pieces.
+// or the text does not support vocab_size pieces; Interrupted (base/signals.h). Words of more than
+// 4096 bytes are cut, with a warning.
 std::unique_ptr<Tokenizer> train_sentencepiece(const LineSource& lines,
                                                const SentencePieceOptions& options);
 

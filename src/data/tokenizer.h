@@ -27,6 +27,8 @@ class Tokenizer {
 
   // Ids of `text` (UTF-8), without special tokens. Safe to call from several threads.
   virtual std::vector<int32_t> encode(std::string_view text) const = 0;
+  // How often encode() has cut a word that was too long for the tokenizer's library.
+  virtual int64_t words_cut() const { return 0; }
   virtual std::string decode(std::span<const int32_t> ids) const = 0;
 
   virtual int64_t vocab_size() const = 0;

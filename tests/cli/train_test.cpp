@@ -322,7 +322,7 @@ TEST_F(CliTrain, ASignalStopsTheTrainingOfATokenizer) {
   });
   EXPECT_EQ(outcome.status, 143) << outcome.err;
   EXPECT_FALSE(exists("cache/tokenizers")) << "it went on";
-  EXPECT_FALSE(exists("run/config.yaml"));
+  EXPECT_FALSE(exists("run"));
 }
 
 TEST_F(CliTrain, ASignalStopsTokenizingAndLeavesNothing) {

@@ -122,6 +122,40 @@ TEST(SentencePieceTraining, RefusesOptionsOutOfRange) {
   EXPECT_THROW(trained({.input_sentence_size = -1}), Error);
 }
 
+// Ordinary text is encoded in one piece; a word without end in parts, in time that grows with it.
+TEST(SentencePieceTraining, CutsWordsThatTheLibraryCannotEncode) {
+  const auto tokenizer = trained({.vocab_size = 200});
+  std::string ordinary;
+  for (int i = 0; i < 4000; ++i) ordinary += "the words of a long line ";
+  tokenizer->encode(ordinary);
+  EXPECT_EQ(tokenizer->words_cut(), 0);
+  std::string strange;
+  for (int i = 0; i < 150'000; ++i) strange += "\u00e9\u4e2d";  // 5 bytes, unknown both
+  EXPECT_GE(tokenizer->encode("a " + strange + " b").size(), 11u);
+  EXPECT_EQ(tokenizer->words_cut(), 11);
+}
+
+// The trainer ends its process on these; and BPE on words of more than 65535 characters.
+TEST(SentencePieceTraining, WhatTheLibraryCannotTakeIsAnError) {
+  const auto train = [](const std::string& text, const char* type) {
+    return error_of([&] {
+      bool done = false;
+      train_sentencepiece(
+          [&](std::string& line) {
+            line = text;
+            return !std::exchange(done, true);
+          },
+          {.model_type = type, .vocab_size = 12});
+    });
+  };
+  for (const char* text :
+       {"\u00a0\u00a0", "\u3000", "\u200b\u200b", "\u2581", "\ufffd", "\x1a\x1a"})
+    for (const char* type : {"unigram", "bpe"}) EXPECT_NE(train(text, type), "") << text << type;
+  std::string dna = "hello world ";
+  for (int i = 0; i < 20000; ++i) dna += "ACGT";
+  EXPECT_EQ(train(dna, "bpe").find("cannot train"), std::string::npos);
+}
+
 TEST(SentencePieceTraining, PassesOnTheErrorsOfItsLines) {
   const LineSource broken = [](std::string&) -> bool { fail("line 7 is broken"); };
   EXPECT_EQ(error_of([&] { train_sentencepiece(broken, {}); }), "line 7 is broken");
