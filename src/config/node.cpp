@@ -15,10 +15,15 @@ namespace {
 namespace fs = std::filesystem;
 
 std::string read_text(const fs::path& path, const std::string& asked_by) {
-  if (!fs::exists(path)) fail_usage(asked_by, "there is no config file '", path.string(), "'");
+  std::error_code reason;
+  const fs::file_status status = fs::status(path, reason);
+  if (status.type() == fs::file_type::not_found)
+    fail_usage(asked_by, "there is no config file '", path.string(), "'");
+  if (reason)
+    fail_usage(asked_by, "cannot read the config file '", path.string(), "': ", reason.message());
   const UsageError unreadable(
       concat(asked_by, "cannot read the config file '", path.string(), "'"));
-  if (fs::is_directory(path)) throw unreadable;
+  if (fs::is_directory(status)) throw unreadable;
   std::ifstream in(path, std::ios::binary);
   std::string text(std::istreambuf_iterator<char>(in), {});
   if (!in) throw unreadable;
@@ -28,8 +33,9 @@ std::string read_text(const fs::path& path, const std::string& asked_by) {
 // `above` holds the files of the chain that led here; `asked_by` is the start of an error about
 // `path`.
 Node load_chain(const fs::path& path, std::vector<fs::path> above, const std::string& asked_by) {
-  const fs::path identity = fs::weakly_canonical(path);
-  if (std::find(above.begin(), above.end(), identity) != above.end())
+  std::error_code unreadable;  // which read_text() tells
+  const fs::path identity = fs::weakly_canonical(path, unreadable);
+  if (!unreadable && std::find(above.begin(), above.end(), identity) != above.end())
     fail_usage(asked_by, "'", path.string(), "' extends itself in a circle");
   above.push_back(identity);
 

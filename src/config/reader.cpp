@@ -16,7 +16,7 @@ std::string quoted(const Json& scalar) {
 std::string what_is(const Node& node) {
   if (node.is_map()) return "a map";
   if (node.is_list()) return "a list";
-  return quoted(node.scalar);
+  return truncate_to_width(quoted(node.scalar), 60);
 }
 
 [[noreturn]] void throw_at(const Place& place, const std::string& path,

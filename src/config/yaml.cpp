@@ -13,6 +13,8 @@ namespace quench::config {
 namespace {
 
 constexpr int kMaxDepth = 100;  // also ends an alias that contains itself
+constexpr int64_t kMaxValues =
+    100'000;  // aliases may repeat aliases: a few lines, billions of values
 
 bool is_utf8(const std::string& text) {
   try {
@@ -31,7 +33,9 @@ class Converter {
     return start_.line == 0 || mark.is_null() ? start_ : Place{start_.file, mark.line + 1};
   }
 
-  Node convert(const YAML::Node& yaml, const Place& at, int depth = 0) const {
+  Node convert(const YAML::Node& yaml, const Place& at, int depth = 0) {
+    if (++values_ > kMaxValues)
+      throw error(at, concat("more than ", kMaxValues, " values, with those that aliases repeat"));
     if (depth > kMaxDepth) throw error(at, concat("nested deeper than ", kMaxDepth, " levels"));
     Node node;
     node.place = at;
@@ -55,7 +59,7 @@ class Converter {
   }
 
  private:
-  void add_entry(Node& map, const YAML::Node& key, const YAML::Node& value, int depth) const {
+  void add_entry(Node& map, const YAML::Node& key, const YAML::Node& value, int depth) {
     const Place at = place(key.Mark());
     if (!key.IsScalar() || !is_utf8(key.Scalar())) throw error(at, "a key must be a word in UTF-8");
     if (const Node* first = map.find(key.Scalar()))
@@ -65,6 +69,7 @@ class Converter {
   }
 
   Place start_;
+  int64_t values_ = 0;
 };
 
 std::optional<Json> resolve_number(std::string text) {
@@ -158,7 +163,7 @@ std::string block(const Json& json, const std::string& indent) {
 }  // namespace
 
 Node parse(const std::string& text, const Place& start) {
-  const Converter converter(start);
+  Converter converter(start);
   try {
     const std::vector<YAML::Node> documents = YAML::LoadAll(text);
     if (documents.size() > 1)

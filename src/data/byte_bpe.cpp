@@ -130,8 +130,8 @@ Merges index_merges(const HfVocabulary& source, const StringTable& vocabulary) {
     const std::string left = merge.substr(0, space), right = merge.substr(space + 1);
     const int32_t first = vocabulary.find(left), second = vocabulary.find(right);
     const int32_t merged = vocabulary.find(left + right);
-    check(first >= 0 && second >= 0 && merged >= 0, source.file, ": the merge \"", merge,
-          "\" does not join two tokens of the vocabulary to a third.");
+    check(first >= 0 && second >= 0 && merged >= 0, source.merges_file, ": merge ", rank + 1,
+          " (\"", merge, "\") does not join two tokens of the vocabulary to a third.");
     merges[pair_of(first, second)] = {rank++, merged};
   }
   return merges;
@@ -304,11 +304,13 @@ std::unique_ptr<Tokenizer> make_byte_bpe(const HfVocabulary& vocabulary) {
 
 std::unique_ptr<Tokenizer> load_byte_bpe(const std::string& file) {
   const std::string text = read_file(file);
-  const std::string merges = read_file(fs::path(file).parent_path() / "merges.txt");
+  const fs::path merges_file = fs::path(file).parent_path() / "merges.txt";
+  const std::string merges = read_file(merges_file);
   HfVocabulary vocabulary{.file = file,
                           .files = {{"vocab.json", text}, {"merges.txt", merges}},
                           .tokens = tokens_by_id(parse_indexed_json(text), file),
-                          .merges = parse_merges(merges)};
+                          .merges = parse_merges(merges),
+                          .merges_file = merges_file.string()};
   vocabulary.model_size = vocabulary.tokens.size();
   return make_byte_bpe(vocabulary);
 }

@@ -25,6 +25,7 @@ struct HfVocabulary {
   std::vector<std::string> tokens;           // by id
   size_t model_size = 0;  // the tokens from here on are found in the text itself alone
   std::vector<std::string> merges = {};  // byte-level BPE: "left right", the first goes first
+  std::string merges_file = file;        // the one that errors about merges name
   std::vector<int32_t> added = {};  // to be found in the text itself, beside the special tokens
   Json settings = Json::object();   // go before those of tokenizer_config.json
 };

@@ -145,14 +145,16 @@ class WordCutter {
   std::string word_;
 };
 
+// Without trailing blanks, and without blank lines at the end.
 std::vector<std::string> lines_of(std::string_view text) {
   std::vector<std::string> lines;
   while (!text.empty()) {
     const size_t end = std::min(text.find('\n'), text.size());
     const std::string_view line = text.substr(0, end);
-    lines.emplace_back(line.substr(0, line.size() - line.ends_with('\r')));
+    lines.emplace_back(line.substr(0, line.find_last_not_of(" \t\r") + 1));
     text.remove_prefix(std::min(end + 1, text.size()));
   }
+  while (!lines.empty() && lines.back().empty()) lines.pop_back();
   return lines;
 }
 

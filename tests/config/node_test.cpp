@@ -198,6 +198,36 @@ TEST_F(ConfigFiles, ExtendsInACircleIsAnError) {
   EXPECT_EQ(load_error("a.yaml"), "b.yaml:1: extends: 'a.yaml' extends itself in a circle");
 }
 
+// A dozen lines that mean a billion values, and nesting without end.
+TEST_F(ConfigFiles, BombsAreRefused) {
+  std::string laughs = "a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol, lol]\n";
+  for (int i = 1; i < 10; ++i) {
+    laughs += concat("a", i, ": &a", i, " [");
+    for (int k = 0; k < 10; ++k) laughs += concat(k ? ", " : "", "*a", i - 1);
+    laughs += "]\n";
+  }
+  write("laughs.yaml", laughs);
+  EXPECT_EQ(load_error("laughs.yaml"),
+            "laughs.yaml:1: more than 100000 values, with those that aliases repeat");
+  write("deep.yaml", "a: " + std::string(100'000, '['));
+  EXPECT_NE(load_error("deep.yaml").find("deep.yaml:1: "), std::string::npos);
+  write("maps.yaml", "a: " + std::string(100'000, '{'));
+  EXPECT_NE(load_error("maps.yaml").find("maps.yaml:1: "), std::string::npos);
+  Node node = parse("{}", {"a.yaml", 1});
+  EXPECT_THROW(set(node, "a=" + std::string(100'000, '[')), UsageError);
+}
+
+TEST_F(ConfigFiles, ALoopOfSymbolicLinksIsOneSentence) {
+  std::filesystem::create_symlink("b.yaml", folder_ / "a.yaml");
+  std::filesystem::create_symlink("a.yaml", folder_ / "b.yaml");
+  EXPECT_EQ(load_error("a.yaml"),
+            "cannot read the config file 'a.yaml': Too many levels of symbolic links");
+  write("c.yaml", "extends: a.yaml\n");
+  EXPECT_EQ(load_error("c.yaml"),
+            "c.yaml:1: extends: cannot read the config file 'a.yaml': Too many levels of symbolic "
+            "links");
+}
+
 TEST_F(ConfigFiles, WhatCannotBeLoadedIsSaidInOneSentence) {
   EXPECT_EQ(load_error("none.yaml"), "there is no config file 'none.yaml'");
   write("child.yaml", "x: 1\nextends: none.yaml\n");

@@ -100,7 +100,7 @@ TEST(ByteBpe, ErrorsNameTheFileAndTheCause) {
                "lacks a token for the byte 0");
   EXPECT_PRED2(has,
                error_of({{"vocab.json", R"({"a": 0})"}, {"merges.txt", "#version: 0.2\na b\n"}}),
-               "vocab.json: the merge \"a b\"");
+               "merges.txt: merge 1 (\"a b\") does not");
   EXPECT_PRED2(has, error_of({{"vocab.json", "{}"}}), "merges.txt");
 }
 

@@ -243,7 +243,7 @@ TEST(TokenizerJson, ErrorsNameTheFileAndWhatQuenchLacks) {
       {[](Json& j) { j["pre_tokenizer"]["use_regex"] = false; }, "pre_tokenizer.use_regex"},
       {[](Json& j) { j["model"]["ignore_merges"] = true; }, "model.ignore_merges is true"},
       {[](Json& j) { j["model"]["dropout"] = 0.1; }, "model.dropout is 0.1"},
-      {[](Json& j) { j["model"]["merges"].push_back("a"); }, "the merge \"a\""},
+      {[](Json& j) { j["model"]["merges"].push_back("a"); }, "merge 441 (\"a\")"},
       {[](Json& j) { j["model"]["merges"].push_back(7); }, "7 is no merge"},
       {[](Json& j) {
          j["post_processor"] = enclosed({special("<s>"), special("</s>")}, {});

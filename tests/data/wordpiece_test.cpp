@@ -27,6 +27,14 @@ std::string error_of(const std::string& config, const std::string& tokens = kTok
   return "";
 }
 
+TEST(WordPiece, BlanksBehindTokensAndBlankLastLinesAreNone) {
+  std::string untidy;
+  for (const char c : std::string(kTokens)) untidy += c == '\n' ? " \t\r\n" : std::string(1, c);
+  const auto tokenizer = load("{}", untidy + "\n  \n\n");
+  EXPECT_EQ(tokenizer->vocab_size(), load()->vocab_size());
+  EXPECT_EQ(tokenizer->encode("unaffable una"), (Ids{5, 6, 7, 5, 8}));
+}
+
 TEST(WordPiece, TakesTheLongestPieces) {
   EXPECT_EQ(load()->encode("unaffable una"), (Ids{5, 6, 7, 5, 8}));
 }
