@@ -37,6 +37,7 @@ struct DataContext {
   double mlm_probability = 0.15;
   TokenizerConfig tokenizer_config;
   std::shared_ptr<const Tokenizer> tokenizer;  // a loaded model's own; null: from tokenizer_config
+  bool verify = false;                         // read what was prepared before from end to end
 };
 
 struct OpenedData {
@@ -46,6 +47,9 @@ struct OpenedData {
   int64_t vocabulary_or_classes = 0;           // 0: not known
   int64_t image_size = 0;                      // 0: not images, or not known
   Json image_processor = nullptr;  // how images become pixels, as Hugging Face's files say it
+  // Names the content (of picture folders: names and sizes of the files), wherever it lies; empty:
+  // the config alone decides it.
+  std::string identity = "";
 };
 
 class DataConfig {

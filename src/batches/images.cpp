@@ -29,6 +29,7 @@ class ReportedSource : public ImageSource {
   int64_t size() const override { return source_->size(); }
   int64_t label(int64_t index) const override { return source_->label(index); }
   const std::vector<std::string>& class_names() const override { return source_->class_names(); }
+  std::string identity() const override { return source_->identity(); }
 
   Image load(int64_t index) const override {
     try {
@@ -179,7 +180,8 @@ OpenedData ImageInput::open(ImageSourcePtr source) const {
           0,
           source->classes(),
           images.image_size,
-          image_processor(images)};
+          image_processor(images),
+          source->identity()};
 }
 
 void ImageFolderData::describe(config::Fields& f) {

@@ -6,6 +6,8 @@
 
 #include "base/environment.h"
 #include "base/error.h"
+#include "base/hash.h"
+#include "io/mapped_file.h"
 #include "io/safetensors.h"
 
 namespace quench {
@@ -200,6 +202,8 @@ OpenedData open_tensors(const std::string& path) {
   opened.source = source;
   opened.max_seq_length = source->length();
   opened.image_size = source->image_size();
+  const MappedFile file(path);
+  opened.identity = content_hash({file.data(), file.size()});
   return opened;
 }
 

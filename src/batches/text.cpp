@@ -18,6 +18,7 @@
 #include "data/sampler.h"
 #include "data/sentencepiece.h"
 #include "io/atomic_file.h"
+#include "io/file_lock.h"
 
 namespace quench {
 namespace {
@@ -147,6 +148,14 @@ std::vector<FileSplit> split(const TextData& data) {
   return splits;
 }
 
+// Where the scan of these files is remembered.
+std::string scan_record(const std::vector<TextFile>& files, InvalidUtf8 invalid,
+                        const std::string& cache) {
+  std::string identity = std::to_string(static_cast<int>(invalid));
+  for (const TextFile& file : files) identity += '\n' + fs::weakly_canonical(file.path).string();
+  return fs::path(cache) / "scans" / (content_hash(identity) + ".json");
+}
+
 std::shared_ptr<const Tokenizer> find_or_train_tokenizer(const std::vector<FileSplit>& splits,
                                                          InvalidUtf8 invalid,
                                                          const TokenizerConfig& config,
@@ -155,9 +164,15 @@ std::shared_ptr<const Tokenizer> find_or_train_tokenizer(const std::vector<FileS
   std::vector<TextFile> files;
   for (const FileSplit& split : splits)
     files.insert(files.end(), split.train.begin(), split.train.end());
-  const Corpus corpus = scan(files, invalid);
+  const Corpus corpus = scan_once(files, invalid, scan_record(files, invalid, cache));
   const std::string key = content_hash(concat(corpus.hash, dump(config::write(config))));
   const fs::path folder = fs::path(cache) / "tokenizers" / key;
+  if (fs::exists(folder)) return load_tokenizer(folder.string());
+  fs::create_directories(folder.parent_path());
+  const FileLock lock = FileLock::take(folder.string() + ".lock", [&](const std::string& holder) {
+    log_info(concat(holder, " trains this tokenizer; waiting for it"));
+  });
+  remove_abandoned(folder.parent_path());
   if (fs::exists(folder)) return load_tokenizer(folder.string());
   log_info(concat("training a ", config.algorithm, " tokenizer of ", config.vocab_size,
                   " pieces on ", corpus.files.size(), " files (kept in ", folder.string(), ")"));
@@ -178,27 +193,35 @@ std::shared_ptr<const Tokenizer> find_or_train_tokenizer(const std::vector<FileS
 // `label` names them in messages.
 TokenSet prepare_tokens(const std::vector<TextFile>& files, const Tokenizer& tokenizer,
                         const TextData& data, const char* subset, const std::string& label,
-                        const std::string& cache) {
+                        const std::string& cache, bool verify) {
   PrepareOptions options;
   options.chunk_length = data.max_seq_length;
   options.document = document_unit(data.document);
   options.invalid_utf8 = invalid_utf8(data.invalid_utf8);
+  options.scan_record = scan_record(files, options.invalid_utf8, cache);
+  options.verify = verify;
   std::string identity =
       concat(tokenizer.hash(), data.max_seq_length, data.document, data.invalid_utf8, subset);
   for (const TextFile& file : files) identity += '\n' + fs::weakly_canonical(file.path).string();
   const fs::path folder = fs::path(cache) / "tokens" / content_hash(identity);
   std::unique_ptr<Progress> progress;
-  Prepared prepared =
-      prepare(files, tokenizer, options, folder.string(), [&](int64_t done, int64_t total) {
+  Prepared prepared = prepare(
+      files, tokenizer, options, folder.string(),
+      [&](int64_t done, int64_t total) {
         if (!progress)
           progress = std::make_unique<Progress>(concat("tokenize ", label), total, "B");
         progress->update(done);
+      },
+      [&](const std::string& holder) {
+        log_info(concat(label, ": ", holder, " tokenizes this text; waiting for it"));
       });
   if (progress) progress->finish();
   for (const std::string& warning : prepared.warnings) log_warning(warning);
   log_info(concat(label, ": ", prepared.tokens.chunks(), " chunks of ", data.max_seq_length,
                   " tokens from ", files.size(), " files",
-                  prepared.reused ? " (prepared before)" : ""));
+                  !prepared.reused ? ""
+                  : verify         ? " (verified)"
+                                   : " (prepared before)"));
   return std::move(prepared.tokens);
 }
 
@@ -216,7 +239,8 @@ ChunkRange part_of_file(int64_t chunks, const TextData& data, bool train, const 
 // One subset of every corpus that has a share in it.
 std::vector<CorpusTokens> prepare_corpora(const TextData& data,
                                           const std::vector<FileSplit>& splits, bool train,
-                                          const Tokenizer& tokenizer, const std::string& cache) {
+                                          const Tokenizer& tokenizer, const std::string& cache,
+                                          bool verify) {
   const char* subset = train ? "train" : "validation";
   const std::vector<TextCorpus> corpora = corpora_of(data);
   std::vector<CorpusTokens> prepared;
@@ -228,8 +252,8 @@ std::vector<CorpusTokens> prepare_corpora(const TextData& data,
     const std::string label = data.corpora.empty() ? subset : concat(subset, " of ", name);
     const bool within_file = splits[i].within_file;
     try {
-      TokenSet tokens =
-          prepare_tokens(files, tokenizer, data, within_file ? "train" : subset, label, cache);
+      TokenSet tokens = prepare_tokens(files, tokenizer, data, within_file ? "train" : subset,
+                                       label, cache, verify);
       ChunkRange range{0, tokens.chunks()};
       if (within_file) {
         range = part_of_file(tokens.chunks(), data, train, files.front().path);
@@ -246,6 +270,13 @@ std::vector<CorpusTokens> prepare_corpora(const TextData& data,
     fail_usage(
         "data: no file is held out; expected validation_files or a validation_share above 0");
   return prepared;
+}
+
+std::string identity_of(const std::vector<CorpusTokens>& corpora) {
+  std::string all;
+  for (const CorpusTokens& corpus : corpora)
+    all += concat(corpus.tokens.index().key, ' ', corpus.first, ' ', corpus.samples, '\n');
+  return content_hash(all);
 }
 
 void describe_files(config::Fields& f, std::vector<std::string>& files,
@@ -299,9 +330,10 @@ OpenedData TextData::open(Subset subset, const DataContext& context) const {
                          ? context.tokenizer
                          : find_or_train_tokenizer(splits, quench::invalid_utf8(invalid_utf8),
                                                    context.tokenizer_config, root);
-  opened.source = std::make_shared<TextSource>(
-      prepare_corpora(*this, splits, subset == Subset::kTrain, *opened.tokenizer, root), context,
-      *opened.tokenizer);
+  std::vector<CorpusTokens> corpora = prepare_corpora(*this, splits, subset == Subset::kTrain,
+                                                      *opened.tokenizer, root, context.verify);
+  opened.identity = identity_of(corpora);
+  opened.source = std::make_shared<TextSource>(std::move(corpora), context, *opened.tokenizer);
   opened.max_seq_length = max_seq_length;
   opened.vocabulary_or_classes = opened.tokenizer->vocab_size();
   return opened;

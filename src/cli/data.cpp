@@ -13,12 +13,14 @@ struct Options {
   std::string config, subset = "train";
   std::vector<std::string> assignments;
   int64_t samples = 2;
+  bool verify = false;
 };
 
-OpenedData open(const RunConfig& config, Subset subset) {
+OpenedData open(const RunConfig& config, Subset subset, bool verify = false) {
   catch_signals();  // no half of a token set is left
   DataContext context = config.data_context();
   context.tokenizer = config.starting_tokenizer();
+  context.verify = verify;
   if (subset == Subset::kValidation)
     context.tokenizer = config.data->open(Subset::kTrain, context).tokenizer;
   return config.data->open(subset, context);
@@ -54,13 +56,17 @@ void add_data(CLI::App& app) {
     add_assignments(*sub, options->assignments);
     return sub;
   };
-  with_config(command->add_subcommand("prepare", "tokenize and cache the data of a config"))
-      ->callback([options] {
-        const RunConfig config = load_run_config(options->config, options->assignments);
-        for (const Subset subset : {Subset::kTrain, Subset::kValidation})
-          write_output("", concat(subset == Subset::kTrain ? "train: " : "validation: ",
-                                  open(config, subset).source->samples(), " samples\n"));
-      });
+  CLI::App* prepare =
+      with_config(command->add_subcommand("prepare", "tokenize and cache the data of a config"));
+  prepare->add_flag("--verify", options->verify,
+                    "read the text and what was prepared from it before from end to end");
+  prepare->callback([options] {
+    const RunConfig config = load_run_config(options->config, options->assignments);
+    for (const Subset subset : {Subset::kTrain, Subset::kValidation})
+      write_output("",
+                   concat(subset == Subset::kTrain ? "train: " : "validation: ",
+                          open(config, subset, options->verify).source->samples(), " samples\n"));
+  });
   CLI::App* show =
       with_config(command->add_subcommand("show", "print samples as an evaluation sees them"));
   show->add_option("--subset", options->subset, "split")

@@ -1,6 +1,7 @@
 #include "data/corpus.h"
 
 #include <fnmatch.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -13,8 +14,10 @@
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "base/json.h"
 #include "base/random.h"
 #include "base/signals.h"
+#include "io/atomic_file.h"
 
 namespace quench {
 namespace {
@@ -203,6 +206,57 @@ Corpus scan(const std::vector<TextFile>& files, InvalidUtf8 invalid) {
   check(!corpus.files.empty(), "there is no text: of ", files.size(), " files none is left",
         corpus.warnings.empty() ? "." : concat(". The first: ", corpus.warnings.front()));
   corpus.hash = hash.hex();
+  return corpus;
+}
+
+namespace {
+
+// What tells whether files have changed since a scan: name, path, size, time of change.
+Json facts_of(const std::vector<TextFile>& files, InvalidUtf8 invalid) {
+  Json facts = {{"invalid_utf8", static_cast<int>(invalid)}, {"files", Json::array()}};
+  for (const TextFile& file : files) {
+    struct stat s {};
+    check(::stat(file.path.c_str(), &s) == 0, "cannot read ", file.path, ": ", std::strerror(errno),
+          ".");
+    facts["files"].push_back({file.name, fs::absolute(file.path).lexically_normal().string(),
+                              s.st_size, s.st_mtim.tv_sec, s.st_mtim.tv_nsec});
+  }
+  return facts;
+}
+
+}  // namespace
+
+Corpus scan_once(const std::vector<TextFile>& files, InvalidUtf8 invalid,
+                 const std::string& record) {
+  if (record.empty()) return scan(files, invalid);
+  const Json facts = facts_of(files, invalid);
+  if (fs::exists(record)) {
+    const Json known = parse_json(read_file(record), /*allow_exceptions=*/false);
+    if (known.is_object() && known.value("facts", Json()) == facts) {
+      Corpus corpus;
+      for (const size_t i : known.at("kept")) corpus.files.push_back(files.at(i));
+      corpus.bytes = known.at("bytes");
+      corpus.hash = known.at("hash");
+      corpus.warnings = known.at("warnings").get<std::vector<std::string>>();
+      return corpus;
+    }
+  }
+  const Corpus corpus = scan(files, invalid);
+  if (facts_of(files, invalid) != facts) return corpus;  // changed while it was read
+  Json kept = Json::array();
+  size_t next = 0;
+  for (size_t i = 0; i < files.size() && next < corpus.files.size(); ++i) {
+    if (files[i].path != corpus.files[next].path) continue;
+    kept.push_back(i);
+    ++next;
+  }
+  fs::create_directories(fs::path(record).parent_path());
+  write_file_atomically(record, dump(Json{{"facts", facts},
+                                          {"kept", kept},
+                                          {"bytes", corpus.bytes},
+                                          {"hash", corpus.hash},
+                                          {"warnings", corpus.warnings}}) +
+                                    "\n");
   return corpus;
 }
 

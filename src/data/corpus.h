@@ -49,6 +49,12 @@ struct Corpus {
 // byte), and when nothing is left; Interrupted (base/signals.h) between lines.
 Corpus scan(const std::vector<TextFile>& files, InvalidUtf8 invalid);
 
+// The same, without reading files that have the path, size and time of change that `record`, a file
+// of an earlier call, remembers; writes that file, whose folder is made if need be. An empty name:
+// no record.
+Corpus scan_once(const std::vector<TextFile>& files, InvalidUtf8 invalid,
+                 const std::string& record);
+
 // The documents of one file in order. Blank ones are left out, line ends become \n, a byte order
 // mark goes.
 class DocumentReader {

@@ -6,6 +6,7 @@
 #include <exception>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <thread>
@@ -15,6 +16,7 @@
 #include "base/hash.h"
 #include "base/signals.h"
 #include "io/atomic_file.h"
+#include "io/file_lock.h"
 
 namespace quench {
 namespace {
@@ -176,34 +178,58 @@ TokenIndex make_index(const Corpus& corpus, const Tokenizer& tokenizer,
 
 }  // namespace
 
+namespace {
+
+// The set in `folder` if it is the one that `index` describes and, as far as that is looked at, not
+// damaged; what is wrong goes to `warnings`. Throws Error for a folder that is no token set.
+std::optional<TokenSet> find_set(const fs::path& folder, const TokenIndex& index, bool verify,
+                                 std::vector<std::string>& warnings) {
+  if (!fs::exists(folder) || fs::is_empty(folder)) return std::nullopt;
+  const fs::path file = folder / kIndexFile;
+  check(fs::exists(file), folder.string(),
+        " is not empty and is no token set; choose another folder.");
+  if (parse_json(read_file(file), /*allow_exceptions=*/false).is_discarded()) {
+    warnings.push_back(concat(file.string(), " is damaged. It is prepared anew."));
+    return std::nullopt;
+  }
+  if (read_index(folder).key != index.key) return std::nullopt;  // throws if it is someone else's
+  try {
+    TokenSet set = TokenSet::open(folder);
+    if (verify) set.verify();
+    return set;
+  } catch (const Error& error) {
+    warnings.push_back(concat(error.what(), " It is prepared anew."));
+    return std::nullopt;
+  }
+}
+
+}  // namespace
+
 Prepared prepare(const std::vector<TextFile>& files, const Tokenizer& tokenizer,
                  const PrepareOptions& options, const std::string& folder,
-                 const PrepareProgress& progress) {
+                 const PrepareProgress& progress,
+                 const std::function<void(const std::string&)>& on_wait) {
   check(options.chunk_length > 0, "chunk_length is ", options.chunk_length,
         "; expected 1 or more.");
   const fs::path target = (fs::path(folder) / "").parent_path();  // without a slash at its end
-  const Corpus corpus = scan(files, options.invalid_utf8);
+  const Corpus corpus =
+      scan_once(files, options.invalid_utf8, options.verify ? "" : options.scan_record);
   TokenIndex index = make_index(corpus, tokenizer, options);
-  Prepared prepared{.tokens = {}, .reused = false, .warnings = corpus.warnings};
-  if (fs::exists(target) && !fs::is_empty(target)) {
-    check(fs::exists(target / kIndexFile), folder,
-          " is not empty and is no token set; choose another folder.");
-    const fs::path file = target / kIndexFile;
-    if (parse_json(read_file(file), /*allow_exceptions=*/false).is_discarded())
-      prepared.warnings.push_back(concat(file.string(), " is damaged. It is prepared anew."));
-    else
-      prepared.reused = read_index(target).key == index.key;  // throws if it is someone else's
-  }
-  if (prepared.reused) {
-    try {
-      prepared.tokens = TokenSet::open(target);
-      prepared.tokens.verify();
-      return prepared;
-    } catch (const Error& error) {
-      prepared.reused = false;
-      prepared.warnings.push_back(concat(error.what(), " It is prepared anew."));
-    }
-  }
+  Prepared prepared{.tokens = {}, .reused = true, .warnings = corpus.warnings};
+  const auto found = [&] {
+    auto set = find_set(target, index, options.verify, prepared.warnings);
+    if (set) prepared.tokens = std::move(*set);
+    return set.has_value();
+  };
+  if (found()) return prepared;
+  if (target.has_parent_path()) fs::create_directories(target.parent_path());
+  const FileLock lock = FileLock::take(target.string() + ".lock", [&](const std::string& holder) {
+    if (on_wait) on_wait(holder);
+  });
+  remove_abandoned(target.parent_path());
+  prepared.warnings = corpus.warnings;
+  if (found()) return prepared;  // another process has made it meanwhile
+  prepared.reused = false;
   AtomicFolder output(target);
   const int64_t cut_before = tokenizer.words_cut();
   const int64_t tokens = write_shards(corpus, tokenizer, options, output.path(), index, progress);

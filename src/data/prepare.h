@@ -28,6 +28,8 @@ struct PrepareOptions {
   InvalidUtf8 invalid_utf8 = InvalidUtf8::kError;
   int threads = 0;                      // 0: all processors; never changes the result
   int64_t max_shard_bytes = 256 << 20;  // rounded down to whole chunks
+  std::string scan_record = "";         // of scan_once()
+  bool verify = false;                  // read the set that is there from end to end
 };
 
 struct Prepared {
@@ -40,11 +42,14 @@ using PrepareProgress = std::function<void(int64_t done_bytes, int64_t total_byt
 
 // Tokenizes `files` into `folder`, which appears whole or not at all, or reuses the set there if it
 // was made from the same files, tokenizer and settings. A set made from others is replaced, and so
-// is a damaged one, with a warning; a folder that is no token set is an Error. So is text shorter
-// than one chunk. `progress` may be empty, and may throw to stop. Throws Interrupted
-// (base/signals.h) between blocks of text.
+// is a damaged one, with a warning (a shard of the wrong size; with `verify`, of another checksum);
+// a folder that is no token set is an Error. Of two processes that prepare the same folder at a
+// time one waits and finds it done; `on_wait` is told for whom. So is text shorter than one chunk.
+// `progress` may be empty, and may throw to stop. Throws Interrupted (base/signals.h) between
+// blocks of text.
 Prepared prepare(const std::vector<TextFile>& files, const Tokenizer& tokenizer,
                  const PrepareOptions& options, const std::string& folder,
-                 const PrepareProgress& progress = {});
+                 const PrepareProgress& progress = {},
+                 const std::function<void(const std::string& holder)>& on_wait = {});
 
 }  // namespace quench

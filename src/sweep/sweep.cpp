@@ -75,8 +75,13 @@ class Sweep {
   }
   void cell(size_t row, int64_t seed);
   void quantize(size_t row, int64_t seed, const fs::path& run, const Json& full_precision);
+  // A run's model and data, loaded when the first quantization needs them.
+  struct Opened {
+    std::optional<Pretrained> pretrained;
+    std::map<std::string, PtqData> data;  // by the sections that say which
+  };
   Json quantized(const RunConfig& config, const fs::path& run, const Json& full_precision,
-                 std::optional<Pretrained>& pretrained);
+                 Opened& opened);
   void attempt(const std::string& name, const std::function<void()>& work);
   bool train_if_needed(const RunConfig& config, const fs::path& run);
   void write();
@@ -122,7 +127,7 @@ void Sweep::cell(size_t row, int64_t seed) {
 }
 
 void Sweep::quantize(size_t row, int64_t seed, const fs::path& run, const Json& full) {
-  std::optional<Pretrained> pretrained;
+  Opened opened;
   fs::create_directories(run / "ptq");
   for (const SweepEntry& setting : sweep_.ptq) {
     for (const int64_t ptq_seed : sweep_.ptq_seeds) {
@@ -136,7 +141,7 @@ void Sweep::quantize(size_t row, int64_t seed, const fs::path& run, const Json& 
             Json done =
                 fs::exists(file) ? parse_json(read_file(file), /*allow_exceptions=*/false) : Json();
             if (!done.is_object() || done.value("settings", Json()) != config::write(c.ptq)) {
-              done = quantized(c, run, full, pretrained);
+              done = quantized(c, run, full, opened);
               write_file_atomically(file, dump(done, 2) + "\n");
             }
             results_[row].quantized[setting.name].push_back(headline(done.at("quantized")));
@@ -146,9 +151,9 @@ void Sweep::quantize(size_t row, int64_t seed, const fs::path& run, const Json& 
   }
 }
 
-// What `quench ptq` writes; loads the run's model into `pretrained` if that has not been done.
-Json Sweep::quantized(const RunConfig& c, const fs::path& run, const Json& full,
-                      std::optional<Pretrained>& pretrained) {
+// What `quench ptq` writes.
+Json Sweep::quantized(const RunConfig& c, const fs::path& run, const Json& full, Opened& opened) {
+  std::optional<Pretrained>& pretrained = opened.pretrained;
   if (!pretrained) {
     pretrained = load_pretrained(run.string());
     pretrained->model->parameters.to(choose_device(c.device), at::kFloat);
@@ -157,7 +162,13 @@ Json Sweep::quantized(const RunConfig& c, const fs::path& run, const Json& full,
       !c.ptq.evaluation.data && c.ptq.evaluation.batch_size == c.eval.batch_size &&
       c.ptq.evaluation.max_batches == c.eval.max_batches && c.precision == "fp32" &&
       c.eval.outliers == full.contains("outliers");
-  return quantize_and_evaluate(*pretrained, open_ptq_data(c, tokenizer_of(*pretrained)), c,
+  const Json all = config::write(c);
+  const std::string key = dump(Json::array({all.at("data"), all.at("task"), all.at("tokenizer"),
+                                            all.at("ptq").at("calibration").at("data"),
+                                            all.at("ptq").at("evaluation").at("data")}));
+  if (!opened.data.contains(key))
+    opened.data.emplace(key, open_ptq_data(c, tokenizer_of(*pretrained)));
+  return quantize_and_evaluate(*pretrained, opened.data.at(key), c,
                                same_evaluation ? std::optional(full) : std::nullopt);
 }
 

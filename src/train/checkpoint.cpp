@@ -76,7 +76,8 @@ void read_state(const fs::path& file, TrainingState& state) {
   try {
     const Json json = parse_json(read_file(file));
     state.step = json.at("step").get<int64_t>();
-    state.samples = json.value("samples", int64_t{0});  // older checkpoints lack these three
+    state.samples = json.value("samples", int64_t{0});  // older checkpoints lack these four
+    state.data = json.value("data", "");
     state.loss_scale = json.at("loss_scale").get<double>();
     state.loss_scale_growth = json.at("loss_scale_growth").get<int64_t>();
     state.loss_sum = json.value("loss_sum", 0.0);
@@ -112,6 +113,7 @@ void save_checkpoint(const fs::path& run, const Pretrained& pretrained, const Na
   write_safetensors(folder.path() / "training.safetensors", state.tensors);
   const Json json = {{"step", state.step},
                      {"samples", state.samples},
+                     {"data", state.data},
                      {"loss_scale", state.loss_scale},
                      {"loss_scale_growth", state.loss_scale_growth},
                      {"loss_sum", state.loss_sum},

@@ -20,6 +20,7 @@ using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 struct TrainingState {
   int64_t step = 0;     // optimizer steps done
   int64_t samples = 0;  // that these took from the data's endless stream; 0: not known
+  std::string data;     // OpenedData::identity of the training data; empty: not known
   double loss_scale = 65536;
   int64_t loss_scale_growth = 0;  // fp16: steps since the scale last changed
   double loss_sum = 0;            // losses of the steps since the last log line, by their weights

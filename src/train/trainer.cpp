@@ -111,6 +111,10 @@ Run::Run(RunConfig config, const RunFolder& folder, const std::optional<StepFold
     TrainingState state = session_->state();
     load_checkpoint(start->path, pretrained_, state);
     session_->resume(state);
+    if (!state.data.empty() && state.data != training_.identity)
+      fail_usage(folder_.string(),
+                 " was trained on other data: the content of the training data was ", state.data,
+                 ", now ", training_.identity, "; a run that is resumed goes on with the same");
     saved_ = state.step;
     samples_ = state.samples > 0 ? state.samples : step() * samples_per_step();
     loss_sum_.fill_(state.loss_sum);
@@ -144,6 +148,7 @@ bool Run::save() {
   state.loss_sum = loss_sum_.item<double>();
   state.loss_count = loss_count_;
   state.samples = samples_;
+  state.data = training_.identity;
   if (!writer_->write(state)) return false;
   saved_ = step();
   return true;

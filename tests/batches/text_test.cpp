@@ -328,7 +328,7 @@ TEST_F(CorporaTest, WeightsAndNeighboursRetokenizeNothing) {
   with_tokenizer.tokenizer = opened.tokenizer;
   data_.open(Subset::kTrain, with_tokenizer);
   const auto after = cached();
-  EXPECT_EQ(after.size(), before.size() + 2);  // an index and a shard
+  EXPECT_EQ(after.size(), before.size() + 3);  // index, shard, the scan
   for (const auto& entry : before) EXPECT_EQ(after.at(entry.first), entry.second);
 }
 

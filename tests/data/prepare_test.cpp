@@ -2,7 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <future>
 #include <numeric>
+#include <optional>
+#include <thread>
 
 #include "data/sentencepiece.h"
 #include "tests/data/hf_folder.h"
@@ -144,6 +148,49 @@ TEST_F(Prepare, ReusesTheSetOfTheSameInputsOnly) {
   EXPECT_TRUE(prepared({.chunk_length = 4}).reused);
 }
 
+// A second start reads no text, unless it has changed: by size or time, and then by content.
+TEST_F(Prepare, TextThatHasNotChangedIsNotReadAgain) {
+  const PrepareOptions options{.chunk_length = 3, .scan_record = scratch_ / "scans/a.json"};
+  prepared(options);
+  const auto time = fs::last_write_time(files_[0].path);
+  scratch_.write("a.txt", "xyz\ndefg\n\nh\n");
+  fs::last_write_time(files_[0].path, time);
+  EXPECT_TRUE(prepared(options).reused) << "the same size and time: it was not read";
+  PrepareOptions verifying = options;
+  verifying.verify = true;
+  EXPECT_FALSE(prepared(verifying).reused) << "it was";
+  fs::last_write_time(files_[0].path, time + std::chrono::seconds(1));
+  EXPECT_TRUE(prepared(options).reused) << "touched only";
+  scratch_.write("a.txt", "xyz\ndefg\n\nhi\n");
+  EXPECT_FALSE(prepared(options).reused);
+  scratch_.write("scans/a.json", "{");
+  EXPECT_TRUE(prepared(options).reused);
+}
+
+TEST_F(Prepare, OfTwoAtATimeOneWaits) {
+  std::string holder;
+  std::optional<Prepared> second;
+  std::thread other;
+  const Prepared first =
+      prepare(files_, ByteTokenizer(), {.chunk_length = 3}, folder(), [&](int64_t, int64_t) {
+        if (other.joinable()) return;
+        std::promise<void> waits;
+        other = std::thread([&] {
+          second = prepare(files_, ByteTokenizer(), {.chunk_length = 3}, folder(), {},
+                           [&](const std::string& who) {
+                             holder = who;
+                             waits.set_value();
+                           });
+        });
+        waits.get_future().wait();
+      });
+  other.join();
+  EXPECT_FALSE(first.reused);
+  EXPECT_TRUE(second->reused);
+  EXPECT_TRUE(holder.starts_with("process ")) << holder;
+  EXPECT_FALSE(fs::exists(folder() + ".lock"));
+}
+
 TEST_F(Prepare, LeavesNothingElseBehind) {
   prepared();
   prepared({.chunk_length = 4});
@@ -190,7 +237,10 @@ TEST_F(Prepare, MakesASetWithAFlippedBitAnew) {
   std::string bytes = scratch_.read("set/tokens-00001.bin");
   bytes[2] ^= 1;
   scratch_.write("set/tokens-00001.bin", bytes);
-  const Prepared again = prepared(options);
+  EXPECT_TRUE(prepared(options).reused) << "checksums are compared on demand";
+  PrepareOptions verifying = options;
+  verifying.verify = true;
+  const Prepared again = prepared(verifying);
   EXPECT_FALSE(again.reused);
   ASSERT_EQ(again.warnings.size(), 1u);
   EXPECT_NE(again.warnings[0].find("tokens-00001.bin is damaged"), std::string::npos)

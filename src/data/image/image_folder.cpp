@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "data/corpus.h"
@@ -148,7 +149,12 @@ class ImageFolder : public ImageSource {
         continue;
       }
       names_.push_back(name);
-      for (const fs::path& file : files) files_.push_back(file.string());
+      for (const fs::path& file : files) {
+        files_.push_back(file.string());
+        std::error_code gone;
+        hash_.update(concat(file.lexically_relative(folder).string(), '\0',
+                            fs::file_size(file, gone), '\0'));
+      }
       ends_.push_back(static_cast<int64_t>(files_.size()));
     }
     empty.tell("classes without images");
@@ -162,8 +168,10 @@ class ImageFolder : public ImageSource {
     return std::upper_bound(ends_.begin(), ends_.end(), index) - ends_.begin();
   }
   const std::vector<std::string>& class_names() const override { return names_; }
+  std::string identity() const override { return hash_.hex(); }
 
  private:
+  ContentHash hash_;  // of names and sizes
   std::vector<std::string> names_;
   std::vector<std::string> files_;
   std::vector<int64_t> ends_;  // of each class in files_

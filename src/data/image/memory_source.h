@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "data/image/source.h"
 
@@ -40,6 +41,12 @@ class MemorySource : public ImageSource {
   int64_t size() const override { return static_cast<int64_t>(images_.size()); }
   int64_t label(int64_t index) const override { return stored_.labels[images_.at(index)]; }
   const std::vector<std::string>& class_names() const override { return stored_.class_names; }
+  std::string identity() const override {
+    ContentHash hash;
+    for (const std::vector<uint8_t>* bytes : {&stored_.pixels, &stored_.labels})
+      hash.update({reinterpret_cast<const char*>(bytes->data()), bytes->size()});
+    return hash.hex();
+  }
 
   Image load(int64_t index) const override {
     const size_t plane = static_cast<size_t>(stored_.width) * stored_.height;

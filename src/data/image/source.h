@@ -20,6 +20,8 @@ class ImageSource {
   virtual Image load(int64_t index) const = 0;
   virtual int64_t label(int64_t index) const = 0;  // 0 .. classes() - 1
   virtual const std::vector<std::string>& class_names() const = 0;
+  // Names the content without reading every picture; empty: a function of the source's options.
+  virtual std::string identity() const { return ""; }
   int64_t classes() const { return static_cast<int64_t>(class_names().size()); }
 };
 
