@@ -7,14 +7,17 @@ namespace quench {
 
 namespace fs = std::filesystem;
 
-MetricsLog::MetricsLog(const fs::path& run, int64_t first_step, bool tensorboard)
+MetricsLog::MetricsLog(const fs::path& run, int64_t first_step, bool finished, bool tensorboard)
     : path_(run / "metrics.jsonl") {
   std::string kept;
   if (fs::exists(path_)) {
     std::istringstream lines(read_file(path_));
     for (std::string line; std::getline(lines, line);) {
       const Json json = parse_json(line, /*allow_exceptions=*/false);
-      if (json.is_object() && json.value("step", first_step + 1) <= first_step) kept += line + "\n";
+      if (!json.is_object()) continue;  // cut by a kill
+      const int64_t step = json.value("step", first_step + 1);
+      const bool repeated = finished && step == first_step && json.contains("eval_loss");
+      if (step <= first_step && !repeated) kept += line + "\n";
     }
   }
   write_file_atomically(path_, kept);

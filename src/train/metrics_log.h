@@ -13,8 +13,8 @@ namespace quench {
 class MetricsLog {
  public:
   // Keeps earlier lines up to `first_step` (a resumed run repeats the later ones) and continues
-  // behind them.
-  MetricsLog(const std::filesystem::path& run, int64_t first_step, bool tensorboard);
+  // behind them. A run that has `finished` its steps repeats its last evaluation, too.
+  MetricsLog(const std::filesystem::path& run, int64_t first_step, bool finished, bool tensorboard);
 
   // Appends {"step": step, ...values}; every number also becomes the TensorBoard scalar
   // `<group>/<key>`.

@@ -224,13 +224,18 @@ void Run::loop(MetricsLog& metrics) {
 }
 
 int Run::train() {
-  MetricsLog metrics(folder_, step(), config_.output.tensorboard);
-  if (step() < config_.train.steps) fs::remove(folder_ / "eval.json");  // of an earlier end
+  const bool finished = step() == config_.train.steps;
+  if (finished && fs::exists(folder_ / "eval.json")) {
+    log_info(concat("its ", step(), " steps are done already; there is nothing to train"));
+    return 0;
+  }
+  fs::remove(folder_ / "eval.json");  // of an earlier end
+  MetricsLog metrics(folder_, step(), finished, config_.output.tensorboard);
   try {
     loop(metrics);
     const Json evaluation = evaluate_now("evaluate");
-    write_file_atomically(folder_ / "eval.json", dump(evaluation, 2) + "\n");
     metrics.add(step(), "eval", summary(evaluation));
+    write_file_atomically(folder_ / "eval.json", dump(evaluation, 2) + "\n");
     check_finite(evaluation);
     return 0;
   } catch (const Interrupted& interrupted) {

@@ -1,0 +1,8 @@
+#include "fuzz.h"
+#include "io/safetensors.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  using namespace quench;
+  return fuzz::only_errors(
+      [&] { read_safetensors(fuzz::write("a.safetensors", fuzz::text(data, size))); });
+}
