@@ -1,7 +1,8 @@
 """Kills quench at random moments and goes on; see check_kills.sh.
 
-Each job is run once undisturbed, which also gives its duration. Then it is started again and again in another folder, each
-time killed (SIGKILL) after a random part of that duration, and at last left to its end. Afterwards every file of the job that
+Each job is run once undisturbed, which also gives its duration. Then it is started again and again in another folder and
+killed (SIGKILL) after a random part of that duration, and at last left to its end; where it came to its end before it was
+killed, it begins anew. Afterwards every file of the job that
 is not a log must equal the undisturbed one's byte for byte, no temporary, no lock and no child may be left, and the folders
 must take as much room. The kills are shared among the jobs: training, preparation of text, training of a tokenizer,
 quantization, a sweep.
@@ -44,12 +45,12 @@ LEFT = re.compile(r"\.tmp-\d+-\d+$|\.lock$")
 
 
 class Job:
-    def __init__(self, name, command, results, cold=False):
-        self.name, self.command, self.results, self.cold = name, command, results, cold
+    def __init__(self, name, command, results):
+        self.name, self.command, self.results = name, command, results
 
 
 JOBS = [
-    Job("prepare", ["data", "prepare", "train.yaml"], ["cache"], cold=True),
+    Job("prepare", ["data", "prepare", "train.yaml"], ["cache"]),
     Job("tokenizer", ["tokenizer", "train", "text/*.txt", "--vocab-size", "300", "--output", "spm"], ["spm"]),
     Job("train", ["train", "train.yaml", "--output", "run", "--resume"], ["run"]),
     Job("ptq", ["ptq", "run", "--output", "ptq.json"], ["ptq.json"]),
@@ -100,6 +101,11 @@ class Place:
                     files[name] = SPEED.sub(b"", path.read_bytes())
         return files
 
+    def remove(self, job):
+        for result in job.results:
+            path = self.folder / result
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
     def left_over(self):
         return [str(p.relative_to(self.folder)) for p in self.folder.rglob("*") if LEFT.search(p.name)]
 
@@ -141,23 +147,23 @@ def main():
         killed = Place(work, arguments.quench)
         for i, (job, seconds) in enumerate(zip(JOBS, durations)):
             kills = arguments.kills // len(JOBS) + (i < arguments.kills % len(JOBS))
-            ended = 0
-            for _ in range(kills):
+            starts = done = 0
+            while done < kills:
                 process = killed.start(job)
+                starts += 1
                 try:
                     process.wait(timeout=generator.uniform(0.02, min(seconds, 4)))
                     process.stderr.close()
-                    ended += 1  # it was done before
-                    if job.cold:
-                        shutil.rmtree(killed.folder / "cache")
+                    killed.remove(job)  # it came to its end: from the beginning
                 except subprocess.TimeoutExpired:
                     kill_and_wait(process)
+                    done += 1
             killed.finish(job)
             size = compare(job, straight, killed)
             left = killed.left_over()
             if left:
                 sys.exit(f"{job.name}: left over: {', '.join(left)}")
-            print(f"{job.name:10} {kills:4} starts, {kills - ended} killed; {size} bytes as in the undisturbed run "
+            print(f"{job.name:10} {kills:4} kills in {starts} starts; {size} bytes as in the undisturbed run "
                   f"({seconds:.1f} s)", flush=True)
     print("nothing lost, nothing left")
 

@@ -1,6 +1,5 @@
 // config.json, and behind a NUL state.json, of a checkpoint.
 #include "fuzz.h"
-#include "models/pretrained.h"
 #include "models/run_checkpoints.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
