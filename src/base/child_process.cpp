@@ -9,6 +9,7 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
+#include <cstdlib>
 #include <system_error>
 
 #include "base/signals.h"
@@ -50,6 +51,8 @@ void write_all(int descriptor, std::string_view text) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (::getppid() != parent) ::_exit(1);  // it died before that
   for (const int signal : {SIGINT, SIGTERM}) std::signal(signal, SIG_DFL);
+  // A library's exit() must not run the parent's handlers, nor write its buffers a second time.
+  std::atexit([] { ::_exit(1); });
   ::dup2(words.ends[1], STDERR_FILENO);
   char kind = kDone;
   std::string text;

@@ -51,7 +51,7 @@ class SentencePieceTokenizer : public Tokenizer {
  public:
   // `model` is a serialized model, `origin` names it in errors.
   SentencePieceTokenizer(std::string model, const std::string& origin) : model_(std::move(model)) {
-    check(load() && processor_.GetPieceSize() > 0, origin,
+    check(is_sound(model_) && load() && processor_.GetPieceSize() > 0, origin,
           " is not a sentencepiece model. Perhaps an incomplete download or a corrupt file?");
     special_ = {.pad = first_of({"[PAD]", "<pad>"}, processor_.pad_id()),
                 .unk = processor_.unk_id(),

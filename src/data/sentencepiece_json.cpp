@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <functional>
 #include <string_view>
 #include <unordered_map>
@@ -276,6 +277,69 @@ void read_special(const nlohmann::json& json, ModelProto& model) {
   }
 }
 
+// The rules: a size, a trie of 32-bit units (Yata's darts-clone), and the texts that its values
+// point to. At most 32 rules may begin the same text.
+class CharsmapTrie {
+ public:
+  CharsmapTrie(std::string_view bytes, size_t texts)
+      : units_(bytes.size() / 4), longest_(units_.size(), kUnknown), texts_(texts) {
+    std::memcpy(units_.data(), bytes.data(), units_.size() * 4);
+  }
+
+  bool is_sound() { return !units_.empty() && longest(0, 0) <= kMostRules; }
+
+ private:
+  static constexpr int kMostRules = 32, kUnknown = -1, kUnsound = 1000, kDeepest = 1000;
+
+  // The most rules on a way from unit `at` on, which has `depth` units above it.
+  int longest(uint32_t at, int depth) {
+    if (longest_[at] != kUnknown) return longest_[at];
+    longest_[at] = kUnsound;  // until it is known: of a circle
+    const uint32_t unit = units_[at], base = at ^ (unit >> 10) << ((unit & 0x200) >> 6);
+    const bool ends_rule = (unit >> 8 & 1) != 0;
+    if (depth > kDeepest || (base | 0xff) >= units_.size()) return kUnsound;
+    if (ends_rule && (units_[base] & 0x7fffffff) >= texts_) return kUnsound;
+    int most = 0;
+    for (uint32_t label = 0; label < 256; ++label) {
+      const uint32_t next = base ^ label;
+      if ((units_[next] & 0x800000ff) == label && (next != at || label != 0))
+        most = std::max(most, longest(next, depth + 1));
+    }
+    return longest_[at] = std::min(most + ends_rule, kUnsound);
+  }
+
+  std::vector<uint32_t> units_;
+  std::vector<int> longest_;  // by unit
+  size_t texts_;              // bytes
+};
+
+bool is_sound_charsmap(std::string_view map) {
+  if (map.empty()) return true;
+  uint32_t size = 0;
+  if (map.size() < sizeof size) return false;
+  std::memcpy(&size, map.data(), sizeof size);
+  map.remove_prefix(sizeof size);
+  if (size > map.size() || size % 4 != 0) return false;
+  const std::string_view texts = map.substr(size);
+  return (texts.empty() || texts.back() == '\0') &&
+         CharsmapTrie(map.substr(0, size), texts.size()).is_sound();
+}
+
+// At most 64 user-defined pieces may begin the same text.
+bool has_short_chains(const ModelProto& model) {
+  std::vector<std::string_view> pieces, chain;
+  for (const Piece& piece : model.pieces()) {
+    if (piece.type() == Piece::USER_DEFINED) pieces.push_back(piece.piece());
+  }
+  std::ranges::sort(pieces);
+  for (const std::string_view piece : pieces) {
+    while (!chain.empty() && !piece.starts_with(chain.back())) chain.pop_back();
+    chain.push_back(piece);
+    if (chain.size() > 64) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 std::optional<Json> to_tokenizer_json(const std::string& serialized, const std::string& prefix,
@@ -306,6 +370,14 @@ std::string from_tokenizer_json(const nlohmann::json& json, const std::string& f
   fail(file,
        " is not a tokenizer.json as quench writes it for sentencepiece models: ", error.what(),
        ".");
+}
+
+bool is_sound(const std::string& serialized) {
+  ModelProto model;
+  return serialized.size() <= INT32_MAX && model.ParseFromString(serialized) &&
+         is_sound_charsmap(model.normalizer_spec().precompiled_charsmap()) &&
+         is_sound_charsmap(model.denormalizer_spec().precompiled_charsmap()) &&
+         has_short_chains(model);
 }
 
 void round_scores(std::string& serialized) {

@@ -27,6 +27,10 @@ std::optional<Json> to_tokenizer_json(const std::string& model, const std::strin
 // which names `file`, when json has not its form.
 std::string from_tokenizer_json(const nlohmann::json& json, const std::string& file);
 
+// Whether the library can read `model` without reading beyond its end: it follows the offsets of
+// the normalization rules, and lists of the pieces that begin a text, without looking at sizes.
+bool is_sound(const std::string& model);
+
 // Rounds the scores to multiples of 2^-8, of which float32 sums up to 65536 (some 8000 tokens) are
 // exact: then ties are ties, and every implementation breaks them alike.
 void round_scores(std::string& model);

@@ -173,6 +173,20 @@ TEST(SentencePieceLoading, ErrorNamesACorruptFile) {
   }
 }
 
+TEST(SentencePieceLoading, RefusesDamagedNormalizationRules) {
+  const Scratch scratch;
+  trained({.vocab_size = 200})->save(scratch / "");
+  const std::string model = scratch.read("tokenizer.model");
+  // Behind the rules' name, a tag and two sizes: the trie, of which all units point far away.
+  const size_t rules = model.find("nmt_nfkc") + 8 + 1 + 3 + 4;
+  ASSERT_LT(rules + 4096, model.size());
+  std::string damaged = model;
+  for (size_t i = rules; i < rules + 4096; i += 4) damaged[i + 3] = '\x7f';
+  const std::string path = scratch.write("bad.model", damaged);
+  const std::string error = error_of([&] { load_tokenizer(path); });
+  EXPECT_NE(error.find("bad.model is not a sentencepiece model"), std::string::npos) << error;
+}
+
 TEST(SentencePieceLoading, RefusesIdsOutsideTheVocabulary) {
   const auto tokenizer = trained({.vocab_size = 200});
   const std::vector<int32_t> ids = {200};
