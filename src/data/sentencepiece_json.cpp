@@ -302,8 +302,7 @@ class CharsmapTrie {
     int most = 0;
     for (uint32_t label = 0; label < 256; ++label) {
       const uint32_t next = base ^ label;
-      if ((units_[next] & 0x800000ff) == label && (next != at || label != 0))
-        most = std::max(most, longest(next, depth + 1));
+      if ((units_[next] & 0x800000ff) == label) most = std::max(most, longest(next, depth + 1));
     }
     return longest_[at] = std::min(most + ends_rule, kUnsound);
   }
