@@ -54,6 +54,9 @@ void write_all(int descriptor, std::string_view text) {
   // A library's exit() must not run the parent's handlers, nor write its buffers a second time.
   std::atexit([] { ::_exit(1); });
   ::dup2(words.ends[1], STDERR_FILENO);
+  // Nothing else of the parent's stays open, its locks least of all.
+  const int answer = ::dup2(result.ends[1], STDERR_FILENO + 1);
+  ::close_range(STDERR_FILENO + 2, ~0u, 0);
   char kind = kDone;
   std::string text;
   try {
@@ -65,8 +68,8 @@ void write_all(int descriptor, std::string_view text) {
     kind = kFailed;
     text = error.what();
   }
-  write_all(result.ends[1], {&kind, 1});
-  write_all(result.ends[1], text);
+  write_all(answer, {&kind, 1});
+  write_all(answer, text);
   ::_exit(0);  // what the copied objects would tidy up is not this process's
 }
 

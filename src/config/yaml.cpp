@@ -13,6 +13,7 @@ namespace quench::config {
 namespace {
 
 constexpr int kMaxDepth = 100;  // also ends an alias that contains itself
+constexpr int64_t kMaxBytes = 64 << 20;
 constexpr int64_t kMaxValues =
     100'000;  // aliases may repeat aliases: a few lines, billions of values
 
@@ -36,6 +37,9 @@ class Converter {
   Node convert(const YAML::Node& yaml, const Place& at, int depth = 0) {
     if (++values_ > kMaxValues)
       throw error(at, concat("more than ", kMaxValues, " values, with those that aliases repeat"));
+    if (yaml.IsScalar()) bytes_ += static_cast<int64_t>(yaml.Scalar().size());
+    if (bytes_ > kMaxBytes)
+      throw error(at, concat("more than ", kMaxBytes >> 20, " MB, with what aliases repeat"));
     if (depth > kMaxDepth) throw error(at, concat("nested deeper than ", kMaxDepth, " levels"));
     Node node;
     node.place = at;
@@ -69,7 +73,7 @@ class Converter {
   }
 
   Place start_;
-  int64_t values_ = 0;
+  int64_t values_ = 0, bytes_ = 0;
 };
 
 std::optional<Json> resolve_number(std::string text) {

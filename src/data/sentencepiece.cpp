@@ -216,7 +216,7 @@ std::string explained(std::string why) {
   if (const size_t at = why.find(kEnd); at != why.npos) why.erase(at);
   if (why.find_first_not_of(". ") == why.npos)
     return "it gives no reason; perhaps it has too few different characters";
-  if (why.find("required_chars_") != why.npos || why.find("sentences_.empty") != why.npos)
+  if (why.find("[!required_chars_") != why.npos || why.find("sentences_.empty") != why.npos)
     return "it holds no character that a piece could be made of, but blanks and control characters";
   return why;
 }
@@ -228,8 +228,9 @@ void check_options(const SentencePieceOptions& o) {
         o.vocab_size, "; expected 6 to 1000000.");
   check(o.character_coverage >= 0.98 && o.character_coverage <= 1,
         "sentencepiece: character_coverage is ", o.character_coverage, "; expected 0.98 to 1.");
-  check(o.input_sentence_size >= 0, "sentencepiece: input_sentence_size is ", o.input_sentence_size,
-        "; expected 0 (all lines) or more.");
+  check(o.input_sentence_size == 0 || o.input_sentence_size > 100,
+        "sentencepiece: input_sentence_size is ", o.input_sentence_size,
+        "; expected 0 (all lines), or more than 100.");
 }
 
 }  // namespace
