@@ -13,7 +13,7 @@ die() { printf 'setup.sh: %s\n' "$*" >&2; exit 1; }
 
 jpeg=libjpeg62-turbo-dev  # Debian's name
 if grep -qs ubuntu /etc/os-release; then jpeg=libjpeg-turbo8-dev; fi
-packages=(build-essential cmake ninja-build pkg-config ccache python3 python3-pip unzip clang-format shellcheck
+packages=(build-essential cmake ninja-build pkg-config ccache python3 python3-pip unzip clang-format clang-tidy shellcheck
   nlohmann-json3-dev libspdlog-dev libcli11-dev libyaml-cpp-dev libicu-dev "$jpeg" libpng-dev libwebp-dev zlib1g-dev
   libgtest-dev)
 missing_packages() {

@@ -182,8 +182,7 @@ std::shared_ptr<const Tokenizer> find_or_train_tokenizer(const std::vector<FileS
   options.character_coverage = config.character_coverage;
   options.input_sentence_size = config.training_lines;
   CorpusReader reader(corpus.files, DocumentUnit::kLine, invalid);
-  const std::shared_ptr<const Tokenizer> tokenizer =
-      train_sentencepiece([&](std::string& line) { return reader.next(line); }, options);
+  const std::shared_ptr<const Tokenizer> tokenizer = train_sentencepiece(lines_of(reader), options);
   AtomicFolder made(folder);
   tokenizer->save(made.path().string());
   made.commit();

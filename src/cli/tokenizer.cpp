@@ -36,8 +36,7 @@ void train_tokenizer(const Options& options) {
   AtomicFolder folder(options.output);
   std::unique_ptr<Tokenizer> tokenizer;
   try {
-    tokenizer = train_sentencepiece([&](std::string& line) { return reader.next(line); },
-                                    options.sentencepiece);
+    tokenizer = train_sentencepiece(lines_of(reader), options.sentencepiece);
   } catch (const Error& error) {
     fail(listed(options.files, 3), ": ", error.what());
   }

@@ -162,22 +162,22 @@ struct Scanned {
 };
 
 Scanned scan_file(const std::string& path) {
-  std::ifstream in = open_text(path);
+  LineReader lines(path);
   Scanned result;
   ContentHash hash;
-  std::string line;
-  for (int64_t number = 1; std::getline(in, line); ++number) {
+  std::string part;
+  int64_t number = 1;
+  for (bool ends = true; lines.next(part, ends); number += ends) {
     stop_if_signalled();
-    const size_t bad = result.invalid.empty() ? find_invalid_utf8(line) : line.npos;
-    if (bad != line.npos) {
-      result.invalid = not_utf8(path, number, result.bytes + static_cast<int64_t>(bad), line[bad]);
+    const size_t bad = result.invalid.empty() ? find_invalid_utf8(part) : part.npos;
+    if (bad != part.npos) {
+      result.invalid = not_utf8(path, number, result.bytes + static_cast<int64_t>(bad), part[bad]);
     }
-    result.blank = result.blank && is_blank(line);
-    if (!in.eof()) line += '\n';
-    hash.update(line);
-    result.bytes += static_cast<int64_t>(line.size());
+    result.blank = result.blank && is_blank(part);
+    if (lines.newline()) part += '\n';
+    hash.update(part);
+    result.bytes += static_cast<int64_t>(part.size());
   }
-  check(!in.bad(), "cannot read ", path, ": ", std::strerror(errno), ".");
   result.hash = hash.hex();
   return result;
 }
@@ -260,49 +260,89 @@ Corpus scan_once(const std::vector<TextFile>& files, InvalidUtf8 invalid,
   return corpus;
 }
 
-DocumentReader::DocumentReader(const std::string& path, DocumentUnit unit, InvalidUtf8 invalid)
-    : path_(path), unit_(unit), invalid_(invalid), in_(open_text(path)) {}
+LineReader::LineReader(const std::string& path)
+    : path_(path), in_(open_text(path)), buffer_(kLongestPart + 1) {}
 
-bool DocumentReader::next_line(std::string& line) {
-  if (!std::getline(in_, line)) {
-    check(!in_.bad(), "cannot read ", path_, ": ", std::strerror(errno), ".");
-    return false;
+bool LineReader::next(std::string& part, bool& ends) {
+  part = std::move(rest_);
+  rest_.clear();
+  const size_t room = kLongestPart - part.size();
+  in_.getline(buffer_.data(), static_cast<std::streamsize>(room + 1));
+  const auto count = static_cast<size_t>(in_.gcount());
+  check(!in_.bad(), "cannot read ", path_, ": ", std::strerror(errno), ".");
+  if (count == 0 && part.empty()) return false;
+  const bool full = in_.fail() && !in_.eof();  // neither \n nor the file's end so far
+  if (full) in_.clear();
+  newline_ = !full && !in_.eof();
+  part.append(buffer_.data(), count - newline_);
+  ends = !full;
+  if (ends) return true;
+  // The last blank, looked for in the second half; else where a character begins.
+  size_t cut = part.size() - 1;
+  while (cut > part.size() / 2 && !is_blank(std::string_view(part).substr(cut, 1))) --cut;
+  if (cut == part.size() / 2) {
+    cut = part.size() - 1;
+    for (int i = 0; i < 3 && (static_cast<unsigned char>(part[cut]) & 0xc0) == 0x80; ++i) --cut;
   }
-  ++line_number_;
-  const int64_t start = offset_;
-  offset_ += static_cast<int64_t>(line.size()) + 1;
-  for (size_t at = find_invalid_utf8(line); at != line.npos;) {
-    check(invalid_ == InvalidUtf8::kReplace,
-          not_utf8(path_, line_number_, start + static_cast<int64_t>(at), line[at]), ".");
-    constexpr std::string_view kReplacement = "\xef\xbf\xbd";
-    line.replace(at, 1, kReplacement);
-    const size_t rest = at + kReplacement.size();
-    at = find_invalid_utf8(std::string_view(line).substr(rest));
-    if (at != line.npos) at += rest;
-  }
-  if (start == 0 && line.starts_with("\xef\xbb\xbf")) line.erase(0, 3);
-  if (line.ends_with('\r')) line.pop_back();
+  rest_ = part.substr(cut);
+  part.resize(cut);
   return true;
 }
 
-bool DocumentReader::next(std::string& document) {
-  std::string line;
-  document.clear();
-  while (next_line(line)) {
-    const bool blank = is_blank(line);
-    if (unit_ == DocumentUnit::kFile) {
-      document += line + '\n';
-    } else if (!blank) {
-      document += (document.empty() ? "" : "\n") + line;
-    }
-    if (unit_ == DocumentUnit::kLine && !blank) return true;
-    if (unit_ == DocumentUnit::kParagraph && blank && !document.empty()) return true;
+DocumentReader::DocumentReader(const std::string& path, DocumentUnit unit, InvalidUtf8 invalid)
+    : path_(path), unit_(unit), invalid_(invalid), lines_(path) {}
+
+bool DocumentReader::next_part(std::string& part, bool& ends) {
+  if (!lines_.next(part, ends)) return false;
+  const int64_t start = offset_;
+  offset_ += static_cast<int64_t>(part.size()) + lines_.newline();
+  for (size_t at = find_invalid_utf8(part); at != part.npos;) {
+    check(invalid_ == InvalidUtf8::kReplace,
+          not_utf8(path_, line_number_, start + static_cast<int64_t>(at), part[at]), ".");
+    constexpr std::string_view kReplacement = "\xef\xbf\xbd";
+    part.replace(at, 1, kReplacement);
+    const size_t rest = at + kReplacement.size();
+    at = find_invalid_utf8(std::string_view(part).substr(rest));
+    if (at != part.npos) at += rest;
   }
-  while (document.ends_with('\n')) document.pop_back();
-  return !is_blank(document);
+  line_number_ += ends;
+  if (start == 0 && part.starts_with("\xef\xbb\xbf")) part.erase(0, 3);
+  if (ends && part.ends_with('\r')) part.pop_back();
+  return true;
 }
 
-bool CorpusReader::next(std::string& document) {
+bool DocumentReader::next(Document& document) {
+  std::string part;
+  std::string& text = document.text;
+  text.clear();
+  document.begins = !inside_;
+  const auto hand_out = [&](bool ends) {
+    document.ends = ends;
+    inside_ = !ends;
+    return true;
+  };
+  for (bool ends = true; next_part(part, ends);) {
+    const bool blank = is_blank(part) && !mid_line_ && ends;
+    const bool joins =
+        unit_ == DocumentUnit::kParagraph && !mid_line_ && (!text.empty() || inside_);
+    mid_line_ = !ends;
+    if (unit_ == DocumentUnit::kFile) {
+      text += part;
+      if (ends) text += '\n';
+    } else if (!blank) {
+      text += (joins ? "\n" : "") + part;
+    }
+    if (unit_ == DocumentUnit::kLine && !blank) return hand_out(ends);
+    if (unit_ == DocumentUnit::kParagraph && blank && (!text.empty() || inside_))
+      return hand_out(true);
+    if (text.size() >= kLongestPart / 2) return hand_out(false);
+  }
+  while (text.ends_with('\n')) text.pop_back();
+  if (inside_) return hand_out(true);  // perhaps without text: nothing came behind its last part
+  return !is_blank(text) && hand_out(true);
+}
+
+bool CorpusReader::next(Document& document) {
   while (!reader_ || !reader_->next(document)) {
     if (next_ == files_.size()) return false;
     reader_.emplace(files_[next_++].path, unit_, invalid_);

@@ -55,22 +55,49 @@ Corpus scan(const std::vector<TextFile>& files, InvalidUtf8 invalid);
 Corpus scan_once(const std::vector<TextFile>& files, InvalidUtf8 invalid,
                  const std::string& record);
 
+// The lines of one file; one of more than kLongestPart bytes in parts, which end at blanks or at
+// least between characters. So no file and no line needs memory for the whole of it.
+inline constexpr size_t kLongestPart = 2 << 20;
+class LineReader {
+ public:
+  explicit LineReader(const std::string& path);
+  // `ends`: whether the line ends behind this part. False at the file's end.
+  bool next(std::string& part, bool& ends);
+  // Whether a \n stood behind the part.
+  bool newline() const { return newline_; }
+
+ private:
+  std::string path_;
+  std::ifstream in_;
+  std::vector<char> buffer_;
+  std::string rest_;  // of a line whose beginning was handed out
+  bool newline_ = false;
+};
+
+// A document, or a part of one that is longer than kLongestPart.
+struct Document {
+  std::string text;
+  bool begins = true, ends = true;
+};
+
 // The documents of one file in order. Blank ones are left out, line ends become \n, a byte order
 // mark goes.
 class DocumentReader {
  public:
   DocumentReader(const std::string& path, DocumentUnit unit, InvalidUtf8 invalid);
-  bool next(std::string& document);
+  bool next(Document& document);
 
  private:
-  bool next_line(std::string& line);
+  bool next_part(std::string& part, bool& ends);
 
   std::string path_;
   DocumentUnit unit_;
   InvalidUtf8 invalid_;
-  std::ifstream in_;
-  int64_t line_number_ = 0;
+  LineReader lines_;
+  int64_t line_number_ = 1;
   int64_t offset_ = 0;
+  bool inside_ = false;    // a document that goes on
+  bool mid_line_ = false;  // a line that goes on
 };
 
 // The documents of one file after the other.
@@ -78,7 +105,7 @@ class CorpusReader {
  public:
   CorpusReader(std::vector<TextFile> files, DocumentUnit unit, InvalidUtf8 invalid)
       : files_(std::move(files)), unit_(unit), invalid_(invalid) {}
-  bool next(std::string& document);
+  bool next(Document& document);
 
  private:
   std::vector<TextFile> files_;

@@ -95,7 +95,7 @@ class ShardWriter {
 
 // Some consecutive documents, the unit of parallel work.
 struct Block {
-  std::vector<std::string> documents;
+  std::vector<Document> documents;
   int64_t bytes = 0;
   std::vector<int32_t> ids;
   std::exception_ptr error;
@@ -105,9 +105,9 @@ constexpr int64_t kBlockBytes = 256 << 10;
 // False at the corpus's end.
 bool read_block(CorpusReader& reader, Block& block) {
   stop_if_signalled();
-  std::string document;
+  Document document;
   while (block.bytes < kBlockBytes && reader.next(document)) {
-    block.bytes += static_cast<int64_t>(document.size()) + 1;
+    block.bytes += static_cast<int64_t>(document.text.size()) + document.ends;
     block.documents.push_back(std::move(document));
   }
   return !block.documents.empty();
@@ -119,8 +119,8 @@ void tokenize(std::vector<Block>& blocks, const Tokenizer& tokenizer, int thread
     for (size_t b; (b = next++) < blocks.size();) {
       try {
         stop_if_signalled();
-        for (const std::string& text : blocks[b].documents) {
-          const std::vector<int32_t> ids = tokenizer.document(text);
+        for (const auto& [text, begins, ends] : blocks[b].documents) {
+          const std::vector<int32_t> ids = tokenizer.document(text, begins, ends);
           blocks[b].ids.insert(blocks[b].ids.end(), ids.begin(), ids.end());
         }
       } catch (...) {
@@ -153,7 +153,7 @@ int64_t write_shards(const Corpus& corpus, const Tokenizer& tokenizer,
     for (const Block& block : blocks) {
       if (block.error) std::rethrow_exception(block.error);
       writer.append(block.ids);
-      index.documents += static_cast<int64_t>(block.documents.size());
+      index.documents += std::ranges::count(block.documents, true, &Document::begins);
       done += block.bytes;
     }
     if (progress) progress(std::min(done, corpus.bytes), corpus.bytes);

@@ -290,6 +290,15 @@ std::unique_ptr<Tokenizer> train_sentencepiece(const LineSource& lines,
   return tokenizer;
 }
 
+LineSource lines_of(CorpusReader& reader) {
+  return [&reader](std::string& line) {
+    Document document;
+    if (!reader.next(document)) return false;
+    line = std::move(document.text);
+    return true;
+  };
+}
+
 std::unique_ptr<Tokenizer> load_sentencepiece(const std::string& file) {
   return std::make_unique<SentencePieceTokenizer>(read_file(file), file);
 }

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "base/json.h"
+#include "data/corpus.h"
 #include "data/tokenizer.h"
 
 namespace quench {
@@ -22,6 +23,7 @@ struct SentencePieceOptions {
 
 // Sets `line` to the next line and returns true, or returns false at the end.
 using LineSource = std::function<bool(std::string& line)>;
+LineSource lines_of(CorpusReader& reader);  // which outlives it
 
 // Trains a tokenizer, with scores of which sums are exact (round_scores()); equal lines and options
 // give an equal tokenizer. One layout of special tokens serves masked and causal models: [PAD] 0,

@@ -75,11 +75,11 @@ std::pair<int32_t, int32_t> Tokenizer::enclosing() const {
   return {s.bos, s.bos < 0 ? s.eos : -1};
 }
 
-std::vector<int32_t> Tokenizer::document(std::string_view text) const {
+std::vector<int32_t> Tokenizer::document(std::string_view text, bool begins, bool ends) const {
   const auto [first, last] = enclosing();
   std::vector<int32_t> ids = encode(text);
-  if (first >= 0) ids.insert(ids.begin(), first);
-  if (last >= 0) ids.push_back(last);
+  if (begins && first >= 0) ids.insert(ids.begin(), first);
+  if (ends && last >= 0) ids.push_back(last);
   return ids;
 }
 

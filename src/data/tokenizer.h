@@ -36,7 +36,8 @@ class Tokenizer {
 
   // Ids of a whole document: [CLS] text [SEP] where the tokenizer has both; else <bos> text where
   // it has <bos> (OPT's is </s>); else text <eos> where it has <eos>; else the text alone.
-  std::vector<int32_t> document(std::string_view text) const;
+  // Of a part of a document without what belongs to its other end.
+  std::vector<int32_t> document(std::string_view text, bool begins = true, bool ends = true) const;
 
   // What stands before and behind the text of a document; -1: nothing.
   std::pair<int32_t, int32_t> enclosing() const;

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdio>
-#include <ranges>
 
 #include "base/error.h"
 #include "base/json.h"
@@ -88,11 +87,11 @@ std::optional<StepFolder> latest_checkpoint(const fs::path& run, CheckpointUse u
     if (lacks.empty()) return folder;
     why = concat("names ", named, ", which is not complete: ", lacks);
   }
-  for (const StepFolder& folder : std::views::reverse(folders)) {
-    if (folder.path.filename() == named || !defect(folder.path, use).empty()) continue;
+  for (auto folder = folders.rbegin(); folder != folders.rend(); ++folder) {
+    if (folder->path.filename() == named || !defect(folder->path, use).empty()) continue;
     log_warning(concat((checkpoints / "latest").string(), " ", why, "; taking ",
-                       folder.path.filename().string(), ", the newest complete checkpoint"));
-    return folder;
+                       folder->path.filename().string(), ", the newest complete checkpoint"));
+    return *folder;
   }
   check(folders.empty(), run.string(),
         " holds no complete checkpoint: ", (checkpoints / "latest").string(), " ", why);

@@ -22,7 +22,10 @@ Strings documents(const std::string& path, DocumentUnit unit,
                   InvalidUtf8 invalid = InvalidUtf8::kError) {
   DocumentReader reader(path, unit, invalid);
   Strings result;
-  for (std::string document; reader.next(document);) result.push_back(document);
+  for (Document document; reader.next(document);) {
+    if (document.begins) result.emplace_back();
+    result.back() += document.text;
+  }
   return result;
 }
 
@@ -141,6 +144,35 @@ TEST(DocumentReader, SplitsAsAsked) {
   EXPECT_EQ(documents(path, DocumentUnit::kLine), (Strings{"one", "two", "three", "four"}));
   EXPECT_EQ(documents(path, DocumentUnit::kParagraph), (Strings{"one\ntwo", "three\nfour"}));
   EXPECT_EQ(documents(path, DocumentUnit::kFile), (Strings{"one\ntwo\n\n \nthree\nfour"}));
+}
+
+// A line and a document of any size come in parts, which are the whole together.
+TEST(DocumentReader, HandsOutInPartsWhatIsLong) {
+  const Scratch scratch;
+  std::string words, letters;
+  while (words.size() < 3 * kLongestPart) words += "some words ";
+  words += "end";
+  while (letters.size() < 3 * kLongestPart) letters += "\u4e2d";
+  const std::string path = scratch.write("a.txt", words + "\r\n" + letters + "\n\nlast\n");
+  const auto parts = [&](DocumentUnit unit) {
+    DocumentReader reader(path, unit, InvalidUtf8::kError);
+    int64_t count = 0;
+    bool ended = true;
+    for (Document document; reader.next(document); ended = document.ends, ++count) {
+      EXPECT_LE(document.text.size(), kLongestPart + kLongestPart / 2);
+      EXPECT_EQ(document.begins, ended);
+      EXPECT_EQ(find_invalid_utf8(document.text), std::string::npos);
+    }
+    EXPECT_TRUE(ended);
+    return count;
+  };
+  EXPECT_EQ(documents(path, DocumentUnit::kLine), (Strings{words, letters, "last"}));
+  EXPECT_EQ(documents(path, DocumentUnit::kParagraph), (Strings{words + "\n" + letters, "last"}));
+  EXPECT_EQ(documents(path, DocumentUnit::kFile), (Strings{words + "\n" + letters + "\n\nlast"}));
+  for (const auto unit : {DocumentUnit::kLine, DocumentUnit::kParagraph, DocumentUnit::kFile})
+    EXPECT_GE(parts(unit), 7);
+  EXPECT_EQ(scan({{path, "a.txt"}}, InvalidUtf8::kError).bytes,
+            static_cast<int64_t>(words.size() + letters.size() + 9));
 }
 
 TEST(DocumentReader, ReplacesWhatIsNotUtf8) {
