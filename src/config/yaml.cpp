@@ -1,11 +1,13 @@
 #include "config/yaml.h"
 
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
 #include <cctype>
 #include <charconv>
 #include <optional>
+#include <sstream>
 
 #include "base/error.h"
 
@@ -74,6 +76,26 @@ class Converter {
 
   Place start_;
   int64_t values_ = 0, bytes_ = 0;
+};
+
+// Where documents begin. The parser goes through each, and does not move on from a token that can
+// begin none (","): then the next one begins at the same place, again and again.
+class Documents : public YAML::EventHandler {
+ public:
+  std::vector<YAML::Mark> starts;
+
+  void OnDocumentStart(const YAML::Mark& mark) override { starts.push_back(mark); }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                const std::string&) override {}
+  void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                       YAML::EmitterStyle::value) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                  YAML::EmitterStyle::value) override {}
+  void OnMapEnd() override {}
 };
 
 std::optional<Json> resolve_number(std::string text) {
@@ -169,10 +191,15 @@ std::string block(const Json& json, const std::string& indent) {
 Node parse(const std::string& text, const Place& start) {
   Converter converter(start);
   try {
-    const std::vector<YAML::Node> documents = YAML::LoadAll(text);
-    if (documents.size() > 1)
-      throw Converter::error(converter.place(documents[1].Mark()), "expected one document only");
-    return converter.convert(documents.empty() ? YAML::Node() : documents[0], start);
+    std::istringstream stream(text);
+    YAML::Parser parser(stream);
+    Documents documents;
+    if (parser.HandleNextDocument(documents) && parser.HandleNextDocument(documents))
+      throw Converter::error(converter.place(documents.starts.back()),
+                             documents.starts[0].pos == documents.starts[1].pos
+                                 ? "expected a value here"
+                                 : "expected one document only");
+    return converter.convert(YAML::Load(text), start);
   } catch (const YAML::Exception& e) {
     throw Converter::error(converter.place(e.mark), e.msg);
   }
