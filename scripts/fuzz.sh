@@ -15,12 +15,12 @@ python3 tests/fuzz/seeds.py build/fuzz/corpus
 mapfile -t all < <(find tests/fuzz -name '*.cpp' -printf '%f\n' | sed 's/\.cpp//' | sort)
 read -r -a chosen <<<"${FUZZERS:-${all[*]}}"
 share=$((seconds / ${#chosen[@]}))
-export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1
+export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:symbolize=0 UBSAN_OPTIONS=print_stacktrace=1
 total=0 failed=()
 for name in "${chosen[@]}"; do
   mkdir -p "build/fuzz/corpus/$name" "build/fuzz/findings/$name"
   log=build/fuzz/$name.log
-  "build/fuzz/tests/fuzz/fuzz_$name" "build/fuzz/corpus/$name" -max_total_time=$((share > 0 ? share : 1)) -timeout=10 \
+  timeout -s KILL $((share + 60)) "build/fuzz/tests/fuzz/fuzz_$name" "build/fuzz/corpus/$name" -max_total_time=$((share > 0 ? share : 1)) -timeout=10 \
     -rss_limit_mb=1024 -max_len=65536 -print_final_stats=1 -artifact_prefix="build/fuzz/findings/$name/" >"$log" 2>&1 ||
     failed+=("$name")
   runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log" | tail -1)
