@@ -25,15 +25,21 @@ class GzipFile {
   }
 
   void read(uint8_t* out, size_t count) {
+    const auto want = static_cast<unsigned>(count);
+    check(gzread(file_.get(), out, want) == static_cast<int>(want), path_,
+          ": the file ends early or is corrupt; perhaps an incomplete download?");
+  }
+
+  // Takes memory as the data come: a header may promise more than the file has.
+  std::vector<uint8_t> read(size_t count) {
     constexpr size_t kChunk = size_t{1} << 24;
-    while (count > 0) {
-      const unsigned want = static_cast<unsigned>(std::min(count, kChunk));
-      const int got = gzread(file_.get(), out, want);
-      check(got == static_cast<int>(want), path_,
-            ": the file ends early or is corrupt; perhaps an incomplete download?");
-      out += want;
-      count -= want;
+    std::vector<uint8_t> bytes;
+    while (bytes.size() < count) {
+      const size_t begin = bytes.size(), want = std::min(count - begin, kChunk);
+      bytes.resize(begin + want);
+      read(bytes.data() + begin, want);
     }
+    return bytes;
   }
 
   bool at_end() { return gzgetc(file_.get()) == -1; }
@@ -60,8 +66,7 @@ IdxArray read_idx(const std::string& plain_path, size_t rank) {
           ": its header names an impossible size, ", array.sizes.back());
     total *= array.sizes.back();
   }
-  array.bytes.resize(total);
-  file.read(array.bytes.data(), total);
+  array.bytes = file.read(total);
   check(file.at_end(), array.path, ": longer than its header says");
   return array;
 }

@@ -204,6 +204,10 @@ TEST(Mnist, InconsistentFilesAreErrors) {
   EXPECT_TRUE(mentions(message(), {"ends early"}));
   folder.write("t10k-labels-idx1-ubyte", idx({2}, {1, 2, 3}));
   EXPECT_TRUE(mentions(message(), {"longer than its header says"}));
+  std::vector<uint8_t> promise = idx({0, 0, 0}, {1, 2});
+  for (const size_t i : {6, 10, 14}) promise[i] = 16;  // 4096 a side: 69 GB, it says
+  folder.write("t10k-images-idx3-ubyte", promise);
+  EXPECT_TRUE(mentions(message(), {"t10k-images-idx3-ubyte: the file ends early"}));
   folder.write("t10k-images-idx3-ubyte", idx({2}, {1, 2}));
   EXPECT_TRUE(mentions(message(), {"not an IDX file of unsigned bytes with 3 dimensions"}));
 }
