@@ -1,4 +1,5 @@
-// What the harnesses share: an input as files of a folder in memory, and a call that may only throw Error.
+// What the harnesses share: an input as files of a folder in memory, and a call that may only throw
+// Error.
 #pragma once
 
 #include <unistd.h>

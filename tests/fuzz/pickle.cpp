@@ -1,6 +1,6 @@
 // pytorch_model.bin: zip and pickle.
-#include "fuzz.h"
 #include "io/pickle.h"
+#include "fuzz.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace quench;

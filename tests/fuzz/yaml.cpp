@@ -1,6 +1,6 @@
 // Config files and --set.
-#include "config/node.h"
 #include "config/yaml.h"
+#include "config/node.h"
 #include "fuzz.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
