@@ -40,7 +40,9 @@ CLI::Validator at_least(int64_t least) {
         int64_t value = 0;
         const char* const end = text.data() + text.size();
         const auto [rest, error] = std::from_chars(text.data(), end, value);
-        return error == std::errc() && rest == end && value >= least ? "" : concat("expected ", expected, ", got ", text);
+        return error == std::errc() && rest == end && value >= least
+                   ? ""
+                   : concat("expected ", expected, ", got ", text);
       },
       expected);
 }

@@ -132,7 +132,8 @@ class UnevenSource : public BatchSource {
     Batch batch;
     batch.input_ids = all.input_ids.narrow(0, request.samples[0], n);
     batch.labels = batch.input_ids.clone();
-    for (int64_t i = 0; i < n; ++i) batch.labels[i].slice(0, 8 - request.samples[0] - i).fill_(-100);
+    for (int64_t i = 0; i < n; ++i)
+      batch.labels[i].slice(0, 8 - request.samples[0] - i).fill_(-100);
     batch.label_positions = (batch.labels.flatten() != -100).nonzero().squeeze(1);
     return batch;
   }
