@@ -1,3 +1,4 @@
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <iterator>
@@ -28,7 +29,18 @@ std::string read_input(const std::string& path) {
   return {std::istreambuf_iterator<char>(std::cin), {}};
 }
 
+// A tokenizer may be replaced, anything else may not.
+void check_replaceable(const std::string& folder) {
+  std::error_code none;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, none)) {
+    const std::string name = entry.path().filename().string();
+    if (name != "tokenizer.model" && name != "tokenizer.json" && name != "tokenizer_config.json")
+      fail_usage("--output ", folder, " holds '", name, "' already: choose a new folder");
+  }
+}
+
 void train_tokenizer(const Options& options) {
+  check_replaceable(options.output);
   catch_signals();
   const std::vector<TextFile> files = expand_files(options.files);
   const Corpus corpus = scan(files, InvalidUtf8::kError);

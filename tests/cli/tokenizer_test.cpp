@@ -75,5 +75,26 @@ TEST_F(CliTokenizer, DataIsPreparedAndShown) {
   EXPECT_EQ(shown.find("sample 2"), std::string::npos);
 }
 
+TEST_F(CliTokenizer, OnlyATokenizerIsReplaced) {
+  std::string text;
+  for (const std::string& line : sample_lines(300)) text += line + "\n";
+  folder_.write("a.txt", text);
+  folder_.write("precious/notes.txt", "text");
+  const std::vector<std::string> train = {"tokenizer",    "train", "a.txt",
+                                          "--vocab-size", "100",   "--output"};
+  const auto to = [&](const char* output) {
+    std::vector<std::string> arguments = train;
+    arguments.push_back(output);
+    return quench(arguments);
+  };
+  const Outcome refused = to("precious");
+  EXPECT_EQ(refused.status, 2);
+  EXPECT_NE(refused.err.find("precious holds 'notes.txt' already"), std::string::npos)
+      << refused.err;
+  EXPECT_EQ(folder_.read("precious/notes.txt"), "text");
+  EXPECT_EQ(to("new").status, 0);
+  EXPECT_EQ(to("new").status, 0);
+}
+
 }  // namespace
 }  // namespace quench
