@@ -199,6 +199,10 @@ class Lines : public spm::SentenceIterator {
       inside_word_ = cuts;
     }
     part_.assign(whole_, at_, end - at_);
+    // The trainer's own mark for the unknown: it leaves out lines that hold one, without a word.
+    constexpr std::string_view kUnknown = "\u2585";
+    for (size_t mark; (mark = part_.find(kUnknown)) != part_.npos;)
+      part_.replace(mark, kUnknown.size(), " ");
     at_ = end;
   }
 

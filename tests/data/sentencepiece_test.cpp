@@ -122,6 +122,18 @@ TEST(SentencePieceTraining, RefusesOptionsOutOfRange) {
   EXPECT_THROW(trained({.input_sentence_size = -1}), Error);
 }
 
+// A line with the trainer's own mark for the unknown is text as any other.
+TEST(SentencePieceTraining, LeavesOutNoLine) {
+  const std::vector<std::string> text = sample_lines(300);
+  size_t next = 0;
+  const LineSource marked = [&](std::string& line) {
+    if (next == text.size()) return false;
+    line = text[next++] + " \u2585";
+    return true;
+  };
+  EXPECT_EQ(train_sentencepiece(marked, {.vocab_size = 200})->vocab_size(), 200);
+}
+
 // Ordinary text is encoded in one piece; a word without end in parts, in time that grows with it.
 TEST(SentencePieceTraining, CutsWordsThatTheLibraryCannotEncode) {
   const auto tokenizer = trained({.vocab_size = 200});
