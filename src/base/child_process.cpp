@@ -61,9 +61,6 @@ void write_all(int descriptor, std::string_view text) {
   std::string text;
   try {
     text = work();
-  } catch (const Error& error) {
-    kind = kFailed;
-    text = error.what();
   } catch (const std::exception& error) {
     kind = kFailed;
     text = error.what();
