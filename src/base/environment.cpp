@@ -3,8 +3,11 @@
 #include <dlfcn.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
+#include <limits>
 
 #include "base/error.h"
 
@@ -48,6 +51,17 @@ std::string cache_folder() {
   if (const char* cache = std::getenv("XDG_CACHE_HOME")) return std::string(cache) + "/quench";
   const char* home = std::getenv("HOME");
   return std::string(home ? home : ".") + "/.cache/quench";
+}
+
+uint64_t available_memory() {
+  uint64_t available = std::numeric_limits<uint64_t>::max(), limit = 0, used = 0;
+  std::ifstream machine("/proc/meminfo");
+  for (std::string key; machine >> key;)
+    if (uint64_t kilobytes = 0; key == "MemAvailable:" && machine >> kilobytes)
+      available = kilobytes << 10;
+  std::ifstream most("/sys/fs/cgroup/memory.max"), now("/sys/fs/cgroup/memory.current");
+  if (most >> limit && now >> used) available = std::min(available, limit - std::min(limit, used));
+  return available;
 }
 
 std::string host_name() {

@@ -7,11 +7,11 @@
 #include <iterator>
 #include <mutex>
 #include <set>
-#include <thread>
 
 #include "base/environment.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/parallel.h"
 #include "data/image/augment.h"
 #include "data/image/batcher.h"
 #include "data/image/mix.h"
@@ -63,7 +63,7 @@ class ImageBatchSource : public BatchSource {
         class_names_(source->class_names()),
         options_(input.images),
         batcher_(source, input.images,
-                 static_cast<int>(input.threads.value_or(std::thread::hardware_concurrency())),
+                 input.threads ? static_cast<int>(*input.threads) : processors(),
                  input.error_mode()) {}
 
   int64_t samples() const override { return samples_; }

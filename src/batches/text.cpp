@@ -215,7 +215,7 @@ TokenSet prepare_tokens(const std::vector<TextFile>& files, const Tokenizer& tok
         log_info(concat(label, ": ", holder, " tokenizes this text; waiting for it"));
       });
   if (progress) progress->finish();
-  for (const std::string& warning : prepared.warnings) log_warning(warning);
+  for (const std::string& warning : prepared.warnings) log_warning(concat(label, ": ", warning));
   log_info(concat(label, ": ", prepared.tokens.chunks(), " chunks of ", data.max_seq_length,
                   " tokens from ", files.size(), " files",
                   !prepared.reused ? ""

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cctype>
 #include <charconv>
+#include <map>
 #include <optional>
 #include <sstream>
 
@@ -55,7 +56,8 @@ class Converter {
         node.items.push_back(convert(item, place(item.Mark()), depth + 1));
     } else if (yaml.IsMap()) {
       node.kind = Node::Kind::kMap;
-      for (const auto& entry : yaml) add_entry(node, entry.first, entry.second, depth);
+      std::map<std::string, Place> known;
+      for (const auto& entry : yaml) add_entry(node, known, entry.first, entry.second, depth);
     }
     return node;
   }
@@ -65,12 +67,15 @@ class Converter {
   }
 
  private:
-  void add_entry(Node& map, const YAML::Node& key, const YAML::Node& value, int depth) {
+  // `known`: where the keys that `map` has were given.
+  void add_entry(Node& map, std::map<std::string, Place>& known, const YAML::Node& key,
+                 const YAML::Node& value, int depth) {
     const Place at = place(key.Mark());
     if (!key.IsScalar() || !is_utf8(key.Scalar())) throw error(at, "a key must be a word in UTF-8");
-    if (const Node* first = map.find(key.Scalar()))
+    const auto [first, is_new] = known.emplace(key.Scalar(), at);
+    if (!is_new)
       throw error(at, concat("duplicate key '", key.Scalar(), "', first given at ",
-                             first->place.to_string()));
+                             first->second.to_string()));
     map.entries.emplace_back(key.Scalar(), convert(value, at, depth + 1));
   }
 

@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/json.h"
+#include "base/parallel.h"
 #include "base/random.h"
 #include "base/signals.h"
 #include "io/atomic_file.h"
@@ -185,10 +186,14 @@ Scanned scan_file(const std::string& path) {
 }  // namespace
 
 Corpus scan(const std::vector<TextFile>& files, InvalidUtf8 invalid) {
+  std::vector<Scanned> results(files.size());
+  parallel_for(static_cast<int64_t>(files.size()), processors(),
+               [&](int64_t i) { results[i] = scan_file(files[i].path); });
   Corpus corpus;
   ContentHash hash;
-  for (const TextFile& file : files) {
-    const Scanned scanned = scan_file(file.path);
+  for (size_t i = 0; i < files.size(); ++i) {
+    const TextFile& file = files[i];
+    const Scanned& scanned = results[i];
     if (scanned.blank) {
       corpus.warnings.push_back(file.path + " is empty; it is left out.");
       continue;

@@ -1,19 +1,20 @@
 #include "data/prepare.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cstdio>
 #include <exception>
 #include <filesystem>
+#include <future>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string_view>
-#include <thread>
 #include <utility>
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "base/log.h"
+#include "base/parallel.h"
 #include "base/signals.h"
 #include "io/atomic_file.h"
 #include "io/file_lock.h"
@@ -23,45 +24,50 @@ namespace {
 
 namespace fs = std::filesystem;
 
+int64_t shard_capacity(const TokenIndex& index, int64_t max_shard_bytes) {
+  return std::max<int64_t>(1, max_shard_bytes / id_size(index) / index.chunk_length) *
+         index.chunk_length;
+}
+
 // Cuts a stream of ids into chunks, and the chunks into shards.
 class ShardWriter {
  public:
-  // Completes `index` as it goes; capacity: tokens in a shard.
-  ShardWriter(const fs::path& folder, TokenIndex& index, int64_t max_shard_bytes)
+  // Adds the shards to those that `index` has. `tokens`: where in the whole stream what is appended
+  // begins, not behind the end of those shards. `capacity`: tokens in a shard.
+  ShardWriter(const fs::path& folder, TokenIndex& index, int64_t capacity, int64_t tokens)
       : folder_(folder),
         index_(index),
-        capacity_(std::max<int64_t>(1, max_shard_bytes / id_size(index) / index.chunk_length) *
-                  index.chunk_length) {}
+        capacity_(capacity),
+        skip_(static_cast<int64_t>(index.shards.size()) * capacity - tokens) {}
 
-  void append(const std::vector<int32_t>& ids) {
-    pending_.insert(pending_.end(), ids.begin(), ids.end());
-    total_ += static_cast<int64_t>(ids.size());
+  void append(std::span<const int32_t> ids) {
+    const auto known = std::min<size_t>(static_cast<size_t>(skip_), ids.size());
+    skip_ -= static_cast<int64_t>(known);
+    pending_.insert(pending_.end(), ids.begin() + static_cast<int64_t>(known), ids.end());
     size_t begin = 0;
     while (static_cast<int64_t>(pending_.size() - begin) >= index_.chunk_length) {
       if (file_ == nullptr) start_shard();
-      int64_t& in_shard = index_.shards.back().tokens;
       const int64_t whole =
           static_cast<int64_t>(pending_.size() - begin) / index_.chunk_length * index_.chunk_length;
-      const int64_t count = std::min(whole, capacity_ - in_shard);
+      const int64_t count = std::min(whole, capacity_ - shard_.tokens);
       write({pending_.data() + begin, static_cast<size_t>(count)});
       begin += count;
-      in_shard += count;
-      if (in_shard == capacity_) finish_shard();
+      shard_.tokens += count;
+      if (shard_.tokens == capacity_) finish_shard();
     }
     pending_.erase(pending_.begin(), pending_.begin() + static_cast<int64_t>(begin));
   }
 
-  // Drops the remainder. Returns how many tokens there were.
-  int64_t finish() {
+  // Drops the remainder.
+  void finish() {
     if (file_ != nullptr) finish_shard();
-    return total_;
   }
 
  private:
   void start_shard() {
     char name[32];
     std::snprintf(name, sizeof name, "tokens-%05zu.bin", index_.shards.size());
-    index_.shards.push_back({.file = name, .tokens = 0, .checksum = ""});
+    shard_ = {.file = name, .tokens = 0, .checksum = ""};
     file_ = std::make_unique<AtomicFile>(folder_ / name);
     hash_ = {};
   }
@@ -69,7 +75,8 @@ class ShardWriter {
   void finish_shard() {
     file_->commit();
     file_.reset();
-    index_.shards.back().checksum = hash_.hex();
+    shard_.checksum = hash_.hex();
+    index_.shards.push_back(shard_);
   }
 
   void write(std::span<const int32_t> ids) {
@@ -87,8 +94,9 @@ class ShardWriter {
   fs::path folder_;
   TokenIndex& index_;
   int64_t capacity_;
-  int64_t total_ = 0;
+  int64_t skip_;  // ids to come that stand in a shard
   std::vector<int32_t> pending_;
+  TokenIndex::Shard shard_;  // the one that is being written
   std::unique_ptr<AtomicFile> file_;
   ContentHash hash_;
 };
@@ -98,7 +106,6 @@ struct Block {
   std::vector<Document> documents;
   int64_t bytes = 0;
   std::vector<int32_t> ids;
-  std::exception_ptr error;
 };
 constexpr int64_t kBlockBytes = 256 << 10;
 
@@ -113,53 +120,105 @@ bool read_block(CorpusReader& reader, Block& block) {
   return !block.documents.empty();
 }
 
-void tokenize(std::vector<Block>& blocks, const Tokenizer& tokenizer, int threads) {
-  std::atomic<size_t> next = 0;
-  const auto work = [&] {
-    for (size_t b; (b = next++) < blocks.size();) {
-      try {
-        stop_if_signalled();
-        for (const auto& [text, begins, ends] : blocks[b].documents) {
-          const std::vector<int32_t> ids = tokenizer.document(text, begins, ends);
-          blocks[b].ids.insert(blocks[b].ids.end(), ids.begin(), ids.end());
-        }
-      } catch (...) {
-        blocks[b].error = std::current_exception();
-      }
-    }
-  };
-  std::vector<std::jthread> pool;
-  for (int t = 1; t < threads; ++t) pool.emplace_back(work);
-  work();
+// Empty at the corpus's end.
+std::vector<Block> read_wave(CorpusReader& reader, size_t size) {
+  std::vector<Block> blocks;
+  for (Block block; blocks.size() < size && read_block(reader, block); block = {})
+    blocks.push_back(std::move(block));
+  return blocks;
 }
 
-// Tokenizes the corpus in waves of blocks. Returns how many tokens there were.
-int64_t write_shards(const Corpus& corpus, const Tokenizer& tokenizer,
-                     const PrepareOptions& options, const fs::path& folder, TokenIndex& index,
-                     const PrepareProgress& progress) {
-  const int processors = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  const int threads = options.threads > 0 ? options.threads : processors;
-  ShardWriter writer(folder, index, options.max_shard_bytes);
+void tokenize(std::vector<Block>& blocks, const Tokenizer& tokenizer, int threads) {
+  parallel_for(static_cast<int64_t>(blocks.size()), threads, [&](int64_t b) {
+    stop_if_signalled();
+    for (const auto& [text, begins, ends] : blocks[b].documents) {
+      const std::vector<int32_t> ids = tokenizer.document(text, begins, ends);
+      blocks[b].ids.insert(blocks[b].ids.end(), ids.begin(), ids.end());
+    }
+  });
+}
+
+// How far a preparation has come. index.json of an unfinished one holds beside the shards that are
+// done a position from which the rest can be made.
+struct Position {
+  int64_t parts = 0;  // that were read (Document)
+  int64_t documents = 0;
+  int64_t bytes = 0;
+  int64_t tokens = 0;
+  int64_t words_cut = 0;
+};
+
+void write_index(const fs::path& folder, const TokenIndex& index, const Position* position) {
+  Json json = to_json(index);
+  if (position != nullptr)
+    json["position"] = {{"parts", position->parts},
+                        {"documents", position->documents},
+                        {"bytes", position->bytes},
+                        {"tokens", position->tokens},
+                        {"words_cut", position->words_cut}};
+  write_file_atomically(folder / kIndexFile, dump(json, 2) + "\n");
+}
+
+// Where to go on in a folder that an earlier process left, whose shards `index` is given; the
+// beginning, in a folder that is emptied, if that preparation was another one.
+Position find_position(const fs::path& folder, TokenIndex& index, int64_t capacity) {
+  try {
+    TokenIndex found = TokenSet::open(folder).index();  // throws for shards that are not whole
+    const Json json = parse_json(read_file(folder / kIndexFile)).at("position");
+    if (found.key == index.key && found.shards.front().tokens == capacity) {
+      index.shards = std::move(found.shards);
+      return {json.at("parts"), json.at("documents"), json.at("bytes"), json.at("tokens"),
+              json.at("words_cut")};
+    }
+  } catch (const std::exception&) {
+    // What it holds is of no use.
+  }
+  for (const auto& entry : fs::directory_iterator(folder)) fs::remove_all(entry.path());
+  return {};
+}
+
+// Tokenizes the corpus in waves of blocks, and reads the next one meanwhile. Shards that are
+// finished stay when this ends early.
+Position write_shards(const Corpus& corpus, const Tokenizer& tokenizer,
+                      const PrepareOptions& options, AtomicFolder& output, TokenIndex& index,
+                      const PrepareProgress& progress) {
+  const int threads = options.threads > 0 ? options.threads : processors();
+  const int64_t capacity = shard_capacity(index, options.max_shard_bytes);
+  Position at = find_position(output.path(), index, capacity);
+  if (!index.shards.empty()) {
+    output.keep();
+    log_info(concat("going on with a preparation that was stopped at ",
+                    100 * at.bytes / std::max<int64_t>(1, corpus.bytes), " % of the text"));
+  }
+  ShardWriter writer(output.path(), index, capacity, at.tokens);
   CorpusReader reader(corpus.files, options.document, options.invalid_utf8);
-  int64_t done = 0;
-  for (;;) {
-    std::vector<Block> blocks;
-    for (Block block; static_cast<int>(blocks.size()) < 8 * threads && read_block(reader, block);
-         block = {}) {
-      blocks.push_back(std::move(block));
-    }
-    if (blocks.empty()) break;
-    tokenize(blocks, tokenizer, threads);
-    for (const Block& block : blocks) {
-      if (block.error) std::rethrow_exception(block.error);
+  Document known;
+  for (int64_t i = 0; i < at.parts && reader.next(known); ++i) stop_if_signalled();
+  const auto read = [&] { return read_wave(reader, 8 * static_cast<size_t>(threads)); };
+  std::future<std::vector<Block>> next;
+  for (std::vector<Block> wave = read(); !wave.empty(); wave = next.get()) {
+    next = std::async(std::launch::async, read);
+    const Position before = at;
+    const size_t shards = index.shards.size();
+    const int64_t cut = tokenizer.words_cut();
+    tokenize(wave, tokenizer, threads);
+    at.words_cut += tokenizer.words_cut() - cut;
+    for (const Block& block : wave) {
       writer.append(block.ids);
-      index.documents += std::ranges::count(block.documents, true, &Document::begins);
-      done += block.bytes;
+      at.parts += static_cast<int64_t>(block.documents.size());
+      at.documents += std::ranges::count(block.documents, true, &Document::begins);
+      at.bytes += block.bytes;
+      at.tokens += static_cast<int64_t>(block.ids.size());
     }
-    if (progress) progress(std::min(done, corpus.bytes), corpus.bytes);
+    if (index.shards.size() > shards) {
+      write_index(output.path(), index, &before);
+      output.keep();
+    }
+    if (progress) progress(std::min(at.bytes, corpus.bytes), corpus.bytes);
   }
   if (progress) progress(corpus.bytes, corpus.bytes);
-  return writer.finish();
+  writer.finish();
+  return at;
 }
 
 // Everything but the shards and the count of documents.
@@ -230,16 +289,16 @@ Prepared prepare(const std::vector<TextFile>& files, const Tokenizer& tokenizer,
   prepared.warnings = corpus.warnings;
   if (found()) return prepared;  // another process has made it meanwhile
   prepared.reused = false;
-  AtomicFolder output(target);
-  const int64_t cut_before = tokenizer.words_cut();
-  const int64_t tokens = write_shards(corpus, tokenizer, options, output.path(), index, progress);
-  if (const int64_t cut = tokenizer.words_cut() - cut_before; cut > 0)
+  AtomicFolder output = AtomicFolder::resumable(target);
+  const Position end = write_shards(corpus, tokenizer, options, output, index, progress);
+  if (end.words_cut > 0)
     prepared.warnings.push_back(
-        concat("words too long for the tokenizer's library were cut ", cut, " times."));
-  check(!index.shards.empty(), "the text is too short: ", tokens,
+        concat("words too long for the tokenizer's library were cut ", end.words_cut, " times."));
+  check(!index.shards.empty(), "the text is too short: ", end.tokens,
         " tokens, and one sequence needs ", options.chunk_length,
         ". Give more text, or lower the sequence length.");
-  write_file_atomically(output.path() / kIndexFile, dump(to_json(index), 2) + "\n");
+  index.documents = end.documents;
+  write_index(output.path(), index, nullptr);
   output.commit();
   prepared.tokens = TokenSet::open(target);
   return prepared;

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "data/corpus.h"
 #include "data/hf_tokenizer.h"
 
 namespace quench {
@@ -376,7 +377,9 @@ bool is_sound(const std::string& serialized) {
   return serialized.size() <= INT32_MAX && model.ParseFromString(serialized) &&
          is_sound_charsmap(model.normalizer_spec().precompiled_charsmap()) &&
          is_sound_charsmap(model.denormalizer_spec().precompiled_charsmap()) &&
-         has_short_chains(model);
+         has_short_chains(model) && std::ranges::all_of(model.pieces(), [](const Piece& piece) {
+           return find_invalid_utf8(piece.piece()) == std::string::npos;
+         });
 }
 
 void round_scores(std::string& serialized) {

@@ -29,6 +29,7 @@ std::string from_tokenizer_json(const nlohmann::json& json, const std::string& f
 
 // Whether the library can read `model` without reading beyond its end: it follows the offsets of
 // the normalization rules, and lists of the pieces that begin a text, without looking at sizes.
+// Pieces that are not UTF-8 are not sound either.
 bool is_sound(const std::string& model);
 
 // Rounds the scores to multiples of 2^-8, of which float32 sums up to 65536 (some 8000 tokens) are

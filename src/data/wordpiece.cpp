@@ -71,11 +71,23 @@ const std::array<Kind, 128> kAsciiKinds = [] {
   return kinds;
 }();
 
+// ICU sorts a run of combining marks in time that is quadratic in its length: text goes through it
+// in pieces, which end before a character that is no mark or, in a run that no language writes,
+// anywhere.
 icu::UnicodeString decomposed(const icu::UnicodeString& text) {
+  constexpr int32_t kPiece = 1000, kLongestPiece = 2 * kPiece;
   UErrorCode status = U_ZERO_ERROR;
   static const icu::Normalizer2* nfd = icu::Normalizer2::getNFDInstance(status);
-  icu::UnicodeString result = nfd->normalize(text, status);
-  check(U_SUCCESS(status), "ICU cannot normalise text: ", u_errorName(status), ".");
+  icu::UnicodeString result;
+  for (int32_t begin = 0; begin < text.length();) {
+    int32_t end = text.getChar32Limit(std::min(begin + kPiece, text.length()));
+    while (end < text.length() && end < begin + kLongestPiece &&
+           !nfd->hasBoundaryBefore(text.char32At(end)))
+      end = text.moveIndex32(end, 1);
+    result += nfd->normalize(text.tempSubStringBetween(begin, end), status);
+    check(U_SUCCESS(status), "ICU cannot normalise text: ", u_errorName(status), ".");
+    begin = end;
+  }
   return result;
 }
 

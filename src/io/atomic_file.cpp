@@ -108,6 +108,12 @@ int create_folder(const char* name) {
   return ::mkdir(name, 0777) == 0 ? ::open(name, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 }
 
+void create_folders(const fs::path& path) {
+  std::error_code reason;
+  fs::create_directories(path, reason);
+  check(!reason, "cannot create ", path.string(), ": ", reason.message());
+}
+
 void sync_to_disk(const fs::path& path, const fs::path& named) {
   const Descriptor descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (descriptor < 0) fail_with_errno("write", named);
@@ -178,18 +184,26 @@ void AtomicFile::commit() {
 
 AtomicFolder::AtomicFolder(fs::path final_path)
     : final_(without_trailing_slash(std::move(final_path))) {
-  std::error_code reason;
-  fs::create_directories(parent_folder(final_), reason);
-  check(!reason, "cannot create ", parent_folder(final_).string(), ": ", reason.message());
+  create_folders(parent_folder(final_));
   Temporary temporary = create_temporary(final_, create_folder);
   temporary_ = std::move(temporary.path);
   descriptor_ = temporary.descriptor;
 }
 
+AtomicFolder::AtomicFolder(fs::path final_path, Resumable)
+    : final_(without_trailing_slash(std::move(final_path))),
+      temporary_(final_.string() + ".partial") {
+  create_folders(temporary_);
+}
+
+AtomicFolder AtomicFolder::resumable(fs::path final_path) {
+  return {std::move(final_path), Resumable{}};
+}
+
 AtomicFolder::~AtomicFolder() {
   std::error_code ignored;
-  if (!temporary_.empty()) fs::remove_all(temporary_, ignored);
-  ::close(descriptor_);
+  if (!temporary_.empty() && !kept_) fs::remove_all(temporary_, ignored);
+  if (descriptor_ >= 0) ::close(descriptor_);
 }
 
 void AtomicFolder::commit(const std::function<void()>& before_naming) {
@@ -201,7 +215,8 @@ void AtomicFolder::commit(const std::function<void()>& before_naming) {
   if (::rename(temporary_.c_str(), final_.c_str()) == 0) {
     temporary_.clear();
   } else if (errno == ENOTEMPTY || errno == EEXIST) {
-    replace_folder(temporary_, final_);  // the destructor removes the old one
+    replace_folder(temporary_, final_);
+    kept_ = false;  // the destructor removes the old one
   } else {
     fail_with_errno("write", final_);
   }

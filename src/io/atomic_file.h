@@ -44,14 +44,24 @@ class AtomicFolder {
   AtomicFolder(const AtomicFolder&) = delete;
   AtomicFolder& operator=(const AtomicFolder&) = delete;
 
+  // One that a later process may go on with: path() is `<name>.partial`, new or as an earlier
+  // process left it, by being killed or by keep(). Only one process at a time may have it.
+  static AtomicFolder resumable(std::filesystem::path final_path);
+  // From now on path() stays if it is not committed.
+  void keep() { kept_ = true; }
+
   const std::filesystem::path& path() const { return temporary_; }
   // `before_naming` is called when all is on the disk and the folder lacks only its name.
   void commit(const std::function<void()>& before_naming = {});
 
  private:
+  struct Resumable {};
+  AtomicFolder(std::filesystem::path final_path, Resumable);
+
   std::filesystem::path final_;
   std::filesystem::path temporary_;
   int descriptor_ = -1;  // of the temporary, for its lock
+  bool kept_ = false;
 };
 
 // Deletes a folder whole: killed on the way, it leaves a temporary. Throws Error.

@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "base/environment.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -154,6 +155,10 @@ bool CheckpointWriter::write(const TrainingState& state) {
                        format_count(static_cast<double>(room)), "B left"));
     return false;
   }
+  if (!copies(needed)) {
+    save_checkpoint(run_, pretrained_, weights, tokenizer_, state, keep_);
+    return true;
+  }
   copy_tensors(weights, weights_);
   NamedTensors tensors = std::move(state_.tensors);
   copy_tensors(state.tensors, tensors);
@@ -169,6 +174,15 @@ bool CheckpointWriter::write(const TrainingState& state) {
     done_ = true;
   });
   return true;
+}
+
+bool CheckpointWriter::copies(uint64_t bytes) {
+  if (!weights_.empty() || bytes < available_memory() / 10 * 9) return true;
+  if (!std::exchange(told_, true))
+    log_info(concat("memory has no room for a copy of the checkpoint (",
+                    format_count(static_cast<double>(bytes)),
+                    "B): steps wait while it is written"));
+  return false;
 }
 
 void CheckpointWriter::poll() {

@@ -41,7 +41,8 @@ void load_checkpoint(const std::filesystem::path& folder, Pretrained& pretrained
 
 // Writes checkpoints in a thread of its own, while training goes on: the caller waits only until
 // the tensors are copied, and for the checkpoint before if that is still being written. The copy
-// stays and is used again: on the CPU, as much memory as a checkpoint takes on the disk.
+// stays and is used again: on the CPU, as much memory as a checkpoint takes on the disk. Where the
+// machine has not so much left, the caller waits for the writing, and is told so once.
 class CheckpointWriter {
  public:
   // `pretrained` and `tokenizer` (null: none) outlive it; the config of the model does not change.
@@ -58,12 +59,15 @@ class CheckpointWriter {
   void finish();
 
  private:
+  bool copies(uint64_t bytes);  // whether there is memory for the copies
+
   std::filesystem::path run_;
   const Pretrained& pretrained_;
   const Tokenizer* tokenizer_;
   int64_t keep_;
   NamedTensors weights_;  // the copies
   TrainingState state_;
+  bool told_ = false;
   std::atomic<bool> done_ = false;
   std::exception_ptr error_;
   std::thread thread_;

@@ -1,8 +1,12 @@
 #include "data/prepare.h"
 
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <atomic>
 #include <chrono>
+#include <csignal>
 #include <future>
 #include <numeric>
 #include <optional>
@@ -189,6 +193,111 @@ TEST_F(Prepare, OfTwoAtATimeOneWaits) {
   EXPECT_TRUE(second->reused);
   EXPECT_TRUE(holder.starts_with("process ")) << holder;
   EXPECT_FALSE(fs::exists(folder() + ".lock"));
+}
+
+// Counts what it is given.
+class CountingTokenizer : public ByteTokenizer {
+ public:
+  std::vector<int32_t> encode(std::string_view text) const override {
+    bytes += static_cast<int64_t>(text.size());
+    return ByteTokenizer::encode(text);
+  }
+  int64_t words_cut() const override { return bytes; }
+  mutable std::atomic<int64_t> bytes = 0;
+};
+
+// Texts of several waves of blocks and many shards.
+class UnfinishedPreparation : public Prepare {
+ protected:
+  UnfinishedPreparation() {
+    for (int f = 0; f < 3; ++f) {
+      std::string content;
+      while (content.size() < 3 << 20) {
+        for (const std::string& line : sample_lines(2000, f)) content += line + "\n";
+      }
+      text(concat("more", f, ".txt"), content);
+    }
+    sound_ = prepared(options_).tokens.index();
+    for (const auto& shard : sound_.shards) bytes_ += scratch_.read("set/" + shard.file);
+    fs::remove_all(folder());
+  }
+
+  // Kills a process that prepares when it has tokenized so many waves.
+  void kill_after(int waves, const PrepareOptions& options) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      prepare(files_, ByteTokenizer(), options, folder(), [&](int64_t, int64_t) {
+        if (--waves == 0) ::raise(SIGKILL);
+      });
+      ::_exit(0);
+    }
+    int status = 0;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    ASSERT_TRUE(WIFSIGNALED(status));
+  }
+
+  void expect_sound() {
+    const TokenSet set = TokenSet::open(folder());
+    set.verify();
+    EXPECT_EQ(to_json(set.index()), to_json(sound_));
+    std::string bytes;
+    for (const auto& shard : sound_.shards) bytes += scratch_.read("set/" + shard.file);
+    EXPECT_EQ(bytes, bytes_);
+    EXPECT_EQ(std::distance(fs::directory_iterator(folder()), {}),
+              static_cast<int64_t>(sound_.shards.size()) + 1);
+    EXPECT_EQ(std::distance(fs::directory_iterator(scratch_ / ""), {}), 5) << "texts and set";
+  }
+
+  const PrepareOptions options_{.chunk_length = 64, .threads = 1, .max_shard_bytes = 600'000};
+  TokenIndex sound_;
+  std::string bytes_;
+};
+
+TEST_F(UnfinishedPreparation, GoesOnAfterAKill) {
+  kill_after(3, options_);
+  kill_after(1, options_);  // it gained nothing and lost nothing
+  const CountingTokenizer rest, all;
+  const Prepared continued = prepared(options_, rest);
+  EXPECT_FALSE(continued.reused);
+  expect_sound();
+  fs::remove_all(folder());
+  prepared(options_, all);
+  EXPECT_LT(rest.bytes, all.bytes * 3 / 4);
+  EXPECT_GT(rest.bytes, all.bytes / 3);
+}
+
+TEST_F(UnfinishedPreparation, GoesOnAfterAnErrorWithItsCounts) {
+  const CountingTokenizer tokenizer;
+  int waves = 0;
+  const auto stop = [&](int64_t, int64_t) {
+    if (++waves == 3) fail("stopped");
+  };
+  EXPECT_THROW(prepare(files_, tokenizer, options_, folder(), stop), Error);
+  std::vector<int64_t> done;
+  const Prepared continued = prepare(files_, tokenizer, options_, folder(),
+                                     [&](int64_t bytes, int64_t) { done.push_back(bytes); });
+  expect_sound();
+  EXPECT_GT(done.front(), done.back() / 3) << "its progress begins where it goes on";
+  const CountingTokenizer once;
+  fs::remove_all(folder());
+  ASSERT_EQ(continued.warnings.size(), 1u);
+  EXPECT_EQ(continued.warnings, prepared(options_, once).warnings) << "words that were cut";
+}
+
+TEST_F(UnfinishedPreparation, OfAnotherPreparationIsOfNoUse) {
+  for (const PrepareOptions& other :
+       {PrepareOptions{.chunk_length = 32, .threads = 1, .max_shard_bytes = 600'000},
+        PrepareOptions{.chunk_length = 64, .threads = 1, .max_shard_bytes = 500'000}}) {
+    kill_after(3, other);
+    ASSERT_TRUE(fs::exists(folder() + ".partial/index.json"));
+    prepared(options_);
+    expect_sound();
+    fs::remove_all(folder());
+  }
+  kill_after(3, options_);
+  fs::resize_file(folder() + ".partial/tokens-00001.bin", 100);
+  prepared(options_);
+  expect_sound();
 }
 
 TEST_F(Prepare, LeavesNothingElseBehind) {

@@ -199,6 +199,16 @@ TEST(SentencePieceLoading, RefusesDamagedNormalizationRules) {
   EXPECT_NE(error.find("bad.model is not a sentencepiece model"), std::string::npos) << error;
 }
 
+TEST(SentencePieceLoading, RefusesPiecesThatAreNotUtf8) {
+  const Scratch scratch;
+  trained({.vocab_size = 200})->save(scratch / "");
+  std::string model = scratch.read("tokenizer.model");
+  model[model.find("\xE2\x96\x81")] = '\xFF';
+  const std::string path = scratch.write("bad.model", model);
+  const std::string error = error_of([&] { load_tokenizer(path); });
+  EXPECT_NE(error.find("bad.model is not a sentencepiece model"), std::string::npos) << error;
+}
+
 TEST(SentencePieceLoading, RefusesIdsOutsideTheVocabulary) {
   const auto tokenizer = trained({.vocab_size = 200});
   const std::vector<int32_t> ids = {200};

@@ -29,10 +29,12 @@ inline const std::filesystem::path& folder() {
   return path;
 }
 
-inline std::string write(const char* name, std::string_view content) {
-  const std::filesystem::path file = folder() / name;
+inline std::string write(const std::filesystem::path& file, std::string_view content) {
   std::ofstream(file, std::ios::binary | std::ios::trunc) << content;
   return file;
+}
+inline std::string write(const char* name, std::string_view content) {
+  return write(folder() / name, content);
 }
 
 // The part before the first NUL, and the rest.

@@ -36,6 +36,15 @@ def png(width, height):
 
 for path in sorted((root / "configs").rglob("*.yaml")):
     put("yaml", path.stem, path.read_bytes() + b"\0train.steps=3")
+run = b"""model: {type: bert, hidden_size: 8, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 16}
+data: {type: text, files: [words.txt], max_seq_length: 8}
+tokenizer: {vocab_size: 40}
+train: {steps: 3, batch_size: 2}
+ptq: {calibration: {num_batches: 2}, overrides: [{match: "*fc*", bits: 4}]}
+"""
+for number, assignment in enumerate((b"train.steps=2 epochs", b"ptq.overrides.0.bits=[4, {a: b}]", b"data={type: tensors}",
+                                     b"attention={type: clipped_softmax, gamma: -0.03}", b"model.type=opt")):
+    put("yaml", f"run-{number}", run + b"\0" + assignment)
 put("yaml", "aliases", b"a: &a [1, 2]\nb: [*a, *a]\nc: {<<: {d: 1}}\n\0ptq.overrides.0.bits=[4, {a: b}]")
 for path in sorted((golden / "image").glob("*.*")):
     if path.suffix in (".jpg", ".png") and path.stat().st_size < 20000:
@@ -86,4 +95,15 @@ put("safetensors", "small", safetensors({"a": ("F32", [2, 2], bytes(16)), "b": (
                                          "c": ("BOOL", [3], b"\0\1\0")}, {"format": "pt"}))
 for path in sorted((golden / "pickle").glob("*.bin")):
     put("pickle", path.name, path.read_bytes())
-put("checkpoint", "small", b'{"model_type": "bert", "vocab_size": 3}\0{"step": 3, "loss_scale": 1.0}')
+state = {"step": 3, "samples": 12, "data": "0123456789abcdef", "loss_scale": 65536.0, "loss_scale_growth": 1,
+         "loss_sum": 2.5, "loss_count": 4}
+sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 32, "intermediate_size": 16,
+         "max_position_embeddings": 8, "layer_norm_eps": 1e-12, "hidden_dropout_prob": 0.1, "hidden_act": "gelu"}
+for kind, own in {"bert": {"type_vocab_size": 2, "attention_probs_dropout_prob": 0.1, "pad_token_id": None},
+                  "opt": {"ffn_dim": 16, "do_layer_norm_before": True, "word_embed_proj_dim": 8, "dropout": 0.1,
+                          "activation_function": "relu", "bos_token_id": 2, "eos_token_id": -1},
+                  "vit": {"image_size": 8, "patch_size": 4, "num_channels": 3, "qkv_bias": True,
+                          "id2label": {"0": "cat", "1": "dog"}, "label2id": {"cat": 0, "dog": 1}}}.items():
+    attention = {"type": "softmax", "clip": {"gamma": -0.03, "zeta": 1.0}, "gate": {"type": "linear"}}
+    config = {"model_type": kind, "architectures": ["Model"], **sizes, **own, "quench": {"attention": attention}}
+    put("checkpoint", kind, json.dumps(config).encode() + b"\0" + json.dumps(state).encode())

@@ -1,45 +1,15 @@
 #include "data/image/batcher.h"
 
 #include <algorithm>
-#include <atomic>
-#include <exception>
-#include <thread>
 
 #include "base/error.h"
+#include "base/parallel.h"
 #include "base/random.h"
 #include "data/image/augment.h"
 #include "data/image/mix.h"
 #include "data/image/random_keys.h"
 
 namespace quench {
-namespace {
-
-// Calls body(0) ... body(count - 1) on up to `threads` threads; afterwards throws what the lowest
-// failed index threw, so that the message does not depend on timing.
-template <class Body>
-void parallel_for(int64_t count, int threads, Body body) {
-  std::vector<std::exception_ptr> errors(count);
-  std::atomic<int64_t> next{0};
-  const auto work = [&] {
-    for (int64_t i = next++; i < count; i = next++) {
-      try {
-        body(i);
-      } catch (...) {
-        errors[i] = std::current_exception();
-      }
-    }
-  };
-  {
-    std::vector<std::jthread> workers;
-    for (int64_t i = 1; i < std::min<int64_t>(threads, count); ++i) workers.emplace_back(work);
-    work();
-  }
-  for (const auto& error : errors) {
-    if (error) std::rethrow_exception(error);
-  }
-}
-
-}  // namespace
 
 ImageBatcher::ImageBatcher(ImageSourcePtr source, ImageOptions options, int threads,
                            OnError on_error)
