@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Feeds mutated files to quench's readers under the address and undefined-behaviour sanitizers: scripts/fuzz.sh SECONDS
 # SECONDS are shared among the harnesses of tests/fuzz, one after the other; FUZZERS="yaml image" chooses some. Needs
-# clang with libFuzzer (package clang, with libclang-rt-dev). Findings lie in build/fuzz/findings/NAME, what has been
+# clang with libFuzzer (packages clang, libclang-rt-dev, libomp-dev). Findings lie in build/fuzz/findings/NAME, what has been
 # learnt in build/fuzz/corpus/NAME; a later call goes on from there.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 seconds=${1:?usage: scripts/fuzz.sh SECONDS}
-command -v clang++ >/dev/null || { echo "fuzz.sh: clang++ is missing: install the packages clang and libclang-rt-dev (of its version)" >&2; exit 1; }
+command -v clang++ >/dev/null || { echo "fuzz.sh: clang++ is missing: install the packages clang, and libclang-rt-dev and libomp-dev of its version" >&2; exit 1; }
 scripts/setup.sh
 cmake --preset fuzz >/dev/null
 cmake --build --preset fuzz --target fuzzers

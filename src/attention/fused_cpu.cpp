@@ -95,7 +95,7 @@ QUENCH_SIMD void backward_row(const float* __restrict p, float* __restrict out,
     for (int64_t i = 0; i < n; ++i) {
       const float y = t.factor * p[i] + t.gamma;
       out[i] = std::min(std::max(y, 0.f), 1.f);
-      grad[i] = (y >= 0.f) & (y <= 1.f) ? grad[i] * t.factor : 0.f;
+      grad[i] = ((y >= 0.f) & (y <= 1.f)) ? grad[i] * t.factor : 0.f;
     }
   if (t.drop)
     for (int64_t i = 0; i < n; ++i) {

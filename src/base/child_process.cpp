@@ -87,10 +87,13 @@ class Child {
   }
   Child(const Child&) = delete;
   Child& operator=(const Child&) = delete;
-  void wait() {
-    while (pid_ > 0 && ::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
+  // Returns its status, as of waitpid().
+  int wait() {
+    int status = 0;
+    while (pid_ > 0 && ::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
     }
     pid_ = -1;
+    return status;
   }
 
  private:
@@ -98,11 +101,14 @@ class Child {
 };
 
 // The end of what was written, in one line.
-std::string last_words(std::string_view text) {
+std::string last_words(std::string_view text, int status) {
   constexpr size_t kMost = 300;
   text = trimmed(text);
   std::string words(text.substr(text.size() - std::min(text.size(), kMost)));
   std::ranges::replace(words, '\n', ' ');
+  if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
+    words += words.empty() ? "it was killed: perhaps memory did not suffice"
+                           : " (killed: perhaps memory did not suffice)";
   return words.empty() ? "it ended without a word" : words;
 }
 
@@ -126,8 +132,8 @@ std::string in_child_process(const std::function<std::string()>& work) {
   }
   while (words.ends[0] >= 0 && read_some(words.ends[0], said)) {
   }
-  child.wait();
-  if (answer.empty()) throw ChildEnded(last_words(said));
+  const int status = child.wait();
+  if (answer.empty() || status != 0) throw ChildEnded(last_words(said, status));
   check(answer.front() == kDone, answer.substr(1));
   return answer.substr(1);
 }

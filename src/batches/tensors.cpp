@@ -54,7 +54,9 @@ class TensorsFile {
   }
   at::Tensor take_numbers(const std::string& name, int64_t dims) {
     const at::Tensor x = take(name, dims, at::isFloatingType, "floating-point numbers");
-    if (x.defined()) refuse(complaint(name, x, at::isfinite(x).logical_not(), "a finite number"));
+    if (x.defined())
+      refuse(complaint(name, x, at::isfinite(x.to(at::kFloat)).logical_not(),
+                       "a finite number, as float32"));
     return x;
   }
   void finish() const {

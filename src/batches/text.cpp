@@ -18,7 +18,7 @@
 #include "data/sampler.h"
 #include "data/sentencepiece.h"
 #include "io/atomic_file.h"
-#include "io/file_lock.h"
+#include "io/make_once.h"
 
 namespace quench {
 namespace {
@@ -159,34 +159,35 @@ std::string scan_record(const std::vector<TextFile>& files, InvalidUtf8 invalid,
 std::shared_ptr<const Tokenizer> find_or_train_tokenizer(const std::vector<FileSplit>& splits,
                                                          InvalidUtf8 invalid,
                                                          const TokenizerConfig& config,
-                                                         const std::string& cache) {
+                                                         const std::string& cache, bool verify) {
   if (config.path) return load_tokenizer(expand_variables(*config.path));
   std::vector<TextFile> files;
   for (const FileSplit& split : splits)
     files.insert(files.end(), split.train.begin(), split.train.end());
-  const Corpus corpus = scan_once(files, invalid, scan_record(files, invalid, cache));
+  const Corpus corpus =
+      scan_once(files, invalid, scan_record(files, invalid, cache), /*again=*/verify);
   const std::string key = content_hash(concat(corpus.hash, dump(config::write(config))));
   const fs::path folder = fs::path(cache) / "tokenizers" / key;
-  if (fs::exists(folder)) return load_tokenizer(folder.string());
-  fs::create_directories(folder.parent_path());
-  const FileLock lock = FileLock::take(folder.string() + ".lock", [&](const std::string& holder) {
-    log_info(concat(holder, " trains this tokenizer; waiting for it"));
-  });
-  remove_abandoned(folder.parent_path());
-  if (fs::exists(folder)) return load_tokenizer(folder.string());
-  log_info(concat("training a ", config.algorithm, " tokenizer of ", config.vocab_size,
-                  " pieces on ", corpus.files.size(), " files (kept in ", folder.string(), ")"));
-  SentencePieceOptions options;
-  options.model_type = config.algorithm;
-  options.vocab_size = config.vocab_size;
-  options.character_coverage = config.character_coverage;
-  options.input_sentence_size = config.training_lines;
-  CorpusReader reader(corpus.files, DocumentUnit::kLine, invalid);
-  const std::shared_ptr<const Tokenizer> tokenizer = train_sentencepiece(lines_of(reader), options);
-  AtomicFolder made(folder);
-  tokenizer->save(made.path().string());
-  made.commit();
-  return tokenizer;
+  make_once(
+      folder, [&] { return fs::exists(folder); },
+      [](const std::string& holder) {
+        log_info(concat(holder, " trains this tokenizer; waiting for it"));
+      },
+      [&] {
+        log_info(concat("training a ", config.algorithm, " tokenizer of ", config.vocab_size,
+                        " pieces on ", corpus.files.size(), " files (kept in ", folder.string(),
+                        ")"));
+        SentencePieceOptions options;
+        options.model_type = config.algorithm;
+        options.vocab_size = config.vocab_size;
+        options.character_coverage = config.character_coverage;
+        options.input_sentence_size = config.training_lines;
+        CorpusReader reader(corpus.files, DocumentUnit::kLine, invalid);
+        AtomicFolder made(folder);
+        train_sentencepiece(lines_of(reader), options)->save(made.path().string());
+        made.commit();
+      });
+  return load_tokenizer(folder.string());
 }
 
 // `label` names them in messages.
@@ -328,7 +329,7 @@ OpenedData TextData::open(Subset subset, const DataContext& context) const {
   opened.tokenizer = context.tokenizer
                          ? context.tokenizer
                          : find_or_train_tokenizer(splits, quench::invalid_utf8(invalid_utf8),
-                                                   context.tokenizer_config, root);
+                                                   context.tokenizer_config, root, context.verify);
   std::vector<CorpusTokens> corpora = prepare_corpora(*this, splits, subset == Subset::kTrain,
                                                       *opened.tokenizer, root, context.verify);
   opened.identity = identity_of(corpora);

@@ -63,6 +63,9 @@ RunConfig config_of(const ModelArgument& model, const std::string& overlay,
 // Cells of a table: accuracy in % or perplexity, maximum infinity norm, average kurtosis.
 std::vector<std::string> figures(const Json& evaluation);
 
+// Whether an --output asks for stdout.
+bool is_stdout(const std::string& path);
+
 // Throws Error if write_output() could not write to `path`: called before the work.
 void check_writable(const std::string& path);
 

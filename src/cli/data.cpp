@@ -16,14 +16,11 @@ struct Options {
   bool verify = false;
 };
 
-OpenedData open(const RunConfig& config, Subset subset, bool verify = false) {
+DataContext context_of(const RunConfig& config) {
   catch_signals();  // no half of a token set is left
   DataContext context = config.data_context();
   context.tokenizer = config.starting_tokenizer();
-  context.verify = verify;
-  if (subset == Subset::kValidation)
-    context.tokenizer = config.data->open(Subset::kTrain, context).tokenizer;
-  return config.data->open(subset, context);
+  return context;
 }
 
 std::string shown(const Batch& batch, const Tokenizer* tokenizer) {
@@ -62,10 +59,14 @@ void add_data(CLI::App& app) {
                     "read the text and what was prepared from it before from end to end");
   prepare->callback([options] {
     const RunConfig config = load_run_config(options->config, options->assignments);
-    for (const Subset subset : {Subset::kTrain, Subset::kValidation})
-      write_output("",
-                   concat(subset == Subset::kTrain ? "train: " : "validation: ",
-                          open(config, subset, options->verify).source->samples(), " samples\n"));
+    DataContext context = context_of(config);
+    context.verify = options->verify;
+    for (const Subset subset : {Subset::kTrain, Subset::kValidation}) {
+      const OpenedData opened = config.data->open(subset, context);
+      context.tokenizer = opened.tokenizer;
+      write_output("", concat(subset == Subset::kTrain ? "train: " : "validation: ",
+                              opened.source->samples(), " samples\n"));
+    }
   });
   CLI::App* show =
       with_config(command->add_subcommand("show", "print samples as an evaluation sees them"));
@@ -74,8 +75,12 @@ void add_data(CLI::App& app) {
   show->add_option("--samples", options->samples, "how many")->check(at_least(1));
   show->callback([options] {
     const RunConfig config = load_run_config(options->config, options->assignments);
-    const OpenedData data =
-        open(config, options->subset == "train" ? Subset::kTrain : Subset::kValidation);
+    DataContext context = context_of(config);
+    OpenedData data = config.data->open(Subset::kTrain, context);
+    if (options->subset == "validation") {
+      context.tokenizer = data.tokenizer;
+      data = config.data->open(Subset::kValidation, context);
+    }
     const int64_t count = std::min(options->samples, data.source->samples());
     write_output(
         "", shown(batch_in_order(*data.source, 0, count, static_cast<uint64_t>(config.eval.seed)),

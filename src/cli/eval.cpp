@@ -71,9 +71,10 @@ void add_eval(CLI::App& app) {
     model.pretrained.model->parameters.to(evaluation.device, at::kFloat);
     const Json result = evaluate(model.pretrained, *data.source, evaluation).to_json();
     if (!options->output.empty()) write_output(options->output, dump(result, 2) + "\n");
+    if (is_stdout(options->output)) return check_finite(result);
     if (options->json) {
       write_output("", dump(result, 2) + "\n");
-    } else if (options->output != "-") {
+    } else {
       write_output("", summary(result));
     }
     check_finite(result);

@@ -1,8 +1,12 @@
 // quench: pretrain transformers that have no activation outliers, and quantize them.
 #include <malloc.h>
 
+#include <algorithm>
 #include <exception>
 #include <iostream>
+#include <new>
+#include <stdexcept>
+#include <string>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -16,6 +20,14 @@ void keep_large_blocks() {
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, -1);
   mallopt(M_TOP_PAD, 256 << 20);
+}
+
+// What the libraries say, without their stack.
+std::string in_brief(const std::string& message) {
+  if (message.find("llocate memory") != message.npos)
+    return "memory does not suffice: a smaller model or batch needs less";
+  return message.substr(
+      0, std::min(message.find("\nException raised from"), message.find("\nframe #")));
 }
 
 int run(int argc, char** argv) {
@@ -53,10 +65,14 @@ int main(int argc, char** argv) {
   } catch (const quench::UsageError& error) {
     std::cerr << "quench: " << error.what() << std::endl;
     return 2;
+  } catch (const std::bad_alloc&) {
+    std::cerr << "quench: " << in_brief("cannot allocate memory") << std::endl;
+    return 1;
+  } catch (const std::length_error&) {  // of a vector: more than any memory
+    std::cerr << "quench: " << in_brief("cannot allocate memory") << std::endl;
+    return 1;
   } catch (const std::exception& error) {
-    std::string message = error.what();
-    std::cerr << "quench: " << message.substr(0, message.find("\nException raised from"))
-              << std::endl;
+    std::cerr << "quench: " << in_brief(error.what()) << std::endl;
     return 1;
   }
 }

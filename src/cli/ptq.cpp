@@ -74,8 +74,8 @@ void add_ptq(CLI::App& app) {
     model.pretrained.model->parameters.to(choose_device(config.device), at::kFloat);
     const PtqData data = open_ptq_data(config, model.tokenizer);
     const Json result = quantize_and_evaluate(model.pretrained, data, config);
-    const bool to_stdout = output.empty() || output == "-" || options->json;
-    if (!output.empty() && output != "-") write_output(output, dump(result, 2) + "\n");
+    const bool to_stdout = output.empty() || is_stdout(output) || options->json;
+    if (!output.empty() && !is_stdout(output)) write_output(output, dump(result, 2) + "\n");
     write_output("", to_stdout ? dump(result, 2) + "\n" : summary(result, name));
     if (!to_stdout) log_info("written to " + output);
   });

@@ -1,7 +1,12 @@
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
+#include <filesystem>
 #include <iostream>
 #include <iterator>
+#include <system_error>
 
 #include "base/error.h"
 #include "cli/commands.h"
@@ -69,7 +74,7 @@ ModelArgument open_model(const ModelOptions& options) {
   const fs::path above = fs::canonical(argument.pretrained.folder).parent_path().parent_path();
   for (const fs::path& run : {fs::path(options.model), above})  // above: <run>/checkpoints/step-...
     if (fs::exists(run / "config.yaml") && !argument.run) argument.run = run;
-  argument.tokenizer = tokenizer_of(argument.pretrained);
+  argument.tokenizer = find_tokenizer(argument.pretrained.folder.string());
   return argument;
 }
 
@@ -109,12 +114,23 @@ std::vector<std::string> figures(const Json& evaluation) {
           number(outliers->at("avg_kurtosis"), 1)};
 }
 
+bool is_stdout(const std::string& path) { return path == "-" || path == "/dev/stdout"; }
+
 void check_writable(const std::string& path) {
-  if (!path.empty() && path != "-") AtomicFile unused(path);
+  if (path.empty() || is_stdout(path)) return;
+  std::error_code none;
+  const bool special = std::filesystem::exists(path, none) &&
+                       !std::filesystem::is_regular_file(path, none) &&
+                       !std::filesystem::is_directory(path, none);
+  if (!special) {
+    AtomicFile unused(path);  // a pipe must not be opened twice: its reader would see an end
+  } else if (::access(path.c_str(), W_OK) != 0) {
+    fail("cannot write ", path, ": ", std::generic_category().message(errno));
+  }
 }
 
 void write_output(const std::string& path, const std::string& content) {
-  if (path.empty() || path == "-") {
+  if (path.empty() || is_stdout(path)) {
     std::cout << content << std::flush;
     check(std::cout.good(), "cannot write to stdout");
     return;

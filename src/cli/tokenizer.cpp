@@ -31,8 +31,12 @@ std::string read_input(const std::string& path) {
 
 // A tokenizer may be replaced, anything else may not.
 void check_replaceable(const std::string& folder) {
+  namespace fs = std::filesystem;
   std::error_code none;
-  for (const auto& entry : std::filesystem::directory_iterator(folder, none)) {
+  const bool is_name = fs::path(folder).filename() != "." && fs::path(folder).filename() != "..";
+  if (!is_name || fs::is_symlink(folder, none) || (fs::exists(folder) && !fs::is_directory(folder)))
+    fail_usage("--output ", folder, ": expected a folder by its name, or a name that is not taken");
+  for (const auto& entry : fs::directory_iterator(folder, none)) {
     const std::string name = entry.path().filename().string();
     if (name != "tokenizer.model" && name != "tokenizer.json" && name != "tokenizer_config.json")
       fail_usage("--output ", folder, " holds '", name, "' already: choose a new folder");

@@ -6,6 +6,7 @@
 //
 // Only the environment that the process starts with counts: libraries read it before main(). So the
 // program starts itself once more, at the earliest moment there is, before any library is set up.
+#include <sys/auxv.h>
 #include <unistd.h>
 
 namespace {
@@ -37,6 +38,8 @@ __attribute__((no_sanitize("address", "undefined", "thread"))) void set_wait_pol
   with_policy[count] = policy;
   with_policy[count + 1] = spins;
   with_policy[count + 2] = nullptr;
+  if (::getauxval(AT_BASE) == 0)
+    return;            // started by way of the dynamic linker: that is its program
   char program[4096];  // by its name, which the system shows for the process
   const ssize_t length = ::readlink("/proc/self/exe", program, sizeof program - 1);
   if (length <= 0) return;

@@ -72,6 +72,7 @@ class Converter {
                  const YAML::Node& value, int depth) {
     const Place at = place(key.Mark());
     if (!key.IsScalar() || !is_utf8(key.Scalar())) throw error(at, "a key must be a word in UTF-8");
+    bytes_ += static_cast<int64_t>(key.Scalar().size());  // an alias may be a key, too
     const auto [first, is_new] = known.emplace(key.Scalar(), at);
     if (!is_new)
       throw error(at, concat("duplicate key '", key.Scalar(), "', first given at ",

@@ -231,11 +231,11 @@ Json facts_of(const std::vector<TextFile>& files, InvalidUtf8 invalid) {
 
 }  // namespace
 
-Corpus scan_once(const std::vector<TextFile>& files, InvalidUtf8 invalid,
-                 const std::string& record) {
+Corpus scan_once(const std::vector<TextFile>& files, InvalidUtf8 invalid, const std::string& record,
+                 bool again) {
   if (record.empty()) return scan(files, invalid);
   const Json facts = facts_of(files, invalid);
-  if (fs::exists(record)) {
+  if (!again && fs::exists(record)) {
     const Json known = parse_json(read_file(record), /*allow_exceptions=*/false);
     if (known.is_object() && known.value("facts", Json()) == facts) {
       Corpus corpus;

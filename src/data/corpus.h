@@ -50,10 +50,10 @@ struct Corpus {
 Corpus scan(const std::vector<TextFile>& files, InvalidUtf8 invalid);
 
 // The same, without reading files that have the path, size and time of change that `record`, a file
-// of an earlier call, remembers; writes that file, whose folder is made if need be. An empty name:
-// no record.
-Corpus scan_once(const std::vector<TextFile>& files, InvalidUtf8 invalid,
-                 const std::string& record);
+// of an earlier call, remembers, unless they are to be read `again`; writes that file, whose folder
+// is made if need be. An empty name: no record.
+Corpus scan_once(const std::vector<TextFile>& files, InvalidUtf8 invalid, const std::string& record,
+                 bool again = false);
 
 // The lines of one file; one of more than kLongestPart bytes in parts, which end at blanks or at
 // least between characters. So no file and no line needs memory for the whole of it.

@@ -17,7 +17,7 @@
 #include "base/parallel.h"
 #include "base/signals.h"
 #include "io/atomic_file.h"
-#include "io/file_lock.h"
+#include "io/make_once.h"
 
 namespace quench {
 namespace {
@@ -272,35 +272,30 @@ Prepared prepare(const std::vector<TextFile>& files, const Tokenizer& tokenizer,
         "; expected 1 or more.");
   const fs::path target = (fs::path(folder) / "").parent_path();  // without a slash at its end
   const Corpus corpus =
-      scan_once(files, options.invalid_utf8, options.verify ? "" : options.scan_record);
+      scan_once(files, options.invalid_utf8, options.scan_record, /*again=*/options.verify);
   TokenIndex index = make_index(corpus, tokenizer, options);
-  Prepared prepared{.tokens = {}, .reused = true, .warnings = corpus.warnings};
-  const auto found = [&] {
+  Prepared prepared{.tokens = {}, .reused = true, .warnings = {}};
+  const auto find = [&] {
+    prepared.warnings = corpus.warnings;
     auto set = find_set(target, index, options.verify, prepared.warnings);
     if (set) prepared.tokens = std::move(*set);
     return set.has_value();
   };
-  if (found()) return prepared;
-  if (target.has_parent_path()) fs::create_directories(target.parent_path());
-  const FileLock lock = FileLock::take(target.string() + ".lock", [&](const std::string& holder) {
-    if (on_wait) on_wait(holder);
+  make_once(target, find, on_wait, [&] {
+    prepared.reused = false;
+    AtomicFolder output = AtomicFolder::resumable(target);
+    const Position end = write_shards(corpus, tokenizer, options, output, index, progress);
+    if (end.words_cut > 0)
+      prepared.warnings.push_back(
+          concat("words too long for the tokenizer's library were cut ", end.words_cut, " times."));
+    check(!index.shards.empty(), "the text is too short: ", end.tokens,
+          " tokens, and one sequence needs ", options.chunk_length,
+          ". Give more text, or lower the sequence length.");
+    index.documents = end.documents;
+    write_index(output.path(), index, nullptr);
+    output.commit();
+    prepared.tokens = TokenSet::open(target);
   });
-  remove_abandoned(target.parent_path());
-  prepared.warnings = corpus.warnings;
-  if (found()) return prepared;  // another process has made it meanwhile
-  prepared.reused = false;
-  AtomicFolder output = AtomicFolder::resumable(target);
-  const Position end = write_shards(corpus, tokenizer, options, output, index, progress);
-  if (end.words_cut > 0)
-    prepared.warnings.push_back(
-        concat("words too long for the tokenizer's library were cut ", end.words_cut, " times."));
-  check(!index.shards.empty(), "the text is too short: ", end.tokens,
-        " tokens, and one sequence needs ", options.chunk_length,
-        ". Give more text, or lower the sequence length.");
-  index.documents = end.documents;
-  write_index(output.path(), index, nullptr);
-  output.commit();
-  prepared.tokens = TokenSet::open(target);
   return prepared;
 }
 

@@ -43,10 +43,11 @@ using PrepareProgress = std::function<void(int64_t done_bytes, int64_t total_byt
 // Tokenizes `files` into `folder`, which appears whole or not at all, or reuses the set there if it
 // was made from the same files, tokenizer and settings. A set made from others is replaced, and so
 // is a damaged one, with a warning (a shard of the wrong size; with `verify`, of another checksum);
-// a folder that is no token set is an Error. Of two processes that prepare the same folder at a
-// time one waits and finds it done; `on_wait` is told for whom. So is text shorter than one chunk.
-// `progress` may be empty, and may throw to stop. Throws Interrupted (base/signals.h) between
-// blocks of text.
+// a folder that is no token set is an Error, and so is text shorter than one chunk. Of two
+// processes that prepare the same folder at a time one waits and finds it done; `on_wait` is told
+// for whom. Shards that were finished before a kill, an error or a signal are not made again by the
+// next call. `progress` may be empty, and may throw to stop. Throws Interrupted (base/signals.h)
+// between blocks of text.
 Prepared prepare(const std::vector<TextFile>& files, const Tokenizer& tokenizer,
                  const PrepareOptions& options, const std::string& folder,
                  const PrepareProgress& progress = {},

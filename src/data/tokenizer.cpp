@@ -83,12 +83,6 @@ std::vector<int32_t> Tokenizer::document(std::string_view text, bool begins, boo
   return ids;
 }
 
-bool has_tokenizer(const std::string& folder) {
-  return std::ranges::any_of(kLoaders, [&](const Loader& loader) {
-    return fs::exists(fs::path(folder) / loader.file_name);
-  });
-}
-
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& file_or_folder) {
   const fs::path path = file_or_folder;
   check(fs::exists(path), "tokenizer: ", file_or_folder, " does not exist.");
@@ -103,6 +97,13 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::string& file_or_folder) {
   }
   fail("tokenizer: cannot tell the kind of ", file_or_folder, " from its name; expected one of ",
        known_names(), ", or a name that ends like one.");
+}
+
+std::shared_ptr<const Tokenizer> find_tokenizer(const std::string& folder) {
+  const bool has_one = std::ranges::any_of(kLoaders, [&](const Loader& loader) {
+    return fs::exists(fs::path(folder) / loader.file_name);
+  });
+  return has_one ? load_from_folder(folder) : nullptr;
 }
 
 }  // namespace quench

@@ -53,7 +53,7 @@ class Tokenizer {
 // none.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& file_or_folder);
 
-// Whether the folder holds one.
-bool has_tokenizer(const std::string& folder);
+// The one that the folder holds; null if it holds none.
+std::shared_ptr<const Tokenizer> find_tokenizer(const std::string& folder);
 
 }  // namespace quench

@@ -50,6 +50,22 @@ class Descriptor {
   int descriptor_;
 };
 
+// Whether `path` names a file that a process has open, as /dev/stdout does.
+bool is_open_file(const fs::path& path) {
+  std::error_code unknown;
+  const fs::path folder = fs::canonical(parent_folder(path), unknown);
+  return folder.string().starts_with("/proc/");
+}
+
+// What `path` names if it is a symbolic link: that is written, and the link stays.
+fs::path behind_links(fs::path path) {
+  constexpr int kMost = 40;  // as the system's
+  std::error_code none;
+  for (int i = 0; i < kMost && fs::is_symlink(path, none) && !is_open_file(path); ++i)
+    path = parent_folder(path) / fs::read_symlink(path, none);
+  return path;
+}
+
 constexpr std::string_view kMark = ".tmp-";
 
 // `name` without what makes it that of a temporary; empty if it is none.
@@ -78,7 +94,7 @@ void remove_temporaries(const fs::path& folder, Chosen chosen) {
     const Descriptor descriptor(
         ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
     std::error_code ignored;
-    if (descriptor >= 0 && try_lock(descriptor) == LockResult::kTaken)
+    if (descriptor >= 0 && try_lock(descriptor) == LockResult::kTaken && is_at(descriptor, path))
       fs::remove_all(path, ignored);
   }
 }
@@ -98,14 +114,17 @@ Temporary create_temporary(const fs::path& path, Create create) {
     const int descriptor = create(candidate.c_str());
     if (descriptor < 0 && errno == EEXIST) continue;
     if (descriptor < 0) fail_with_errno("write", path);
-    try_lock(descriptor);
-    if (is_at(descriptor, candidate)) return {candidate, descriptor};
+    if (try_lock(descriptor) != LockResult::kBusy && is_at(descriptor, candidate))
+      return {candidate, descriptor};
     ::close(descriptor);  // another process took it for abandoned before it was locked
   }
 }
 
 int create_folder(const char* name) {
-  return ::mkdir(name, 0777) == 0 ? ::open(name, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+  if (::mkdir(name, 0777) != 0) return -1;
+  const int descriptor = ::open(name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0 && errno == ENOENT) errno = EEXIST;  // taken for abandoned already
+  return descriptor;
 }
 
 void create_folders(const fs::path& path) {
@@ -135,16 +154,16 @@ void replace_folder(const fs::path& from, const fs::path& to) {
 
 }  // namespace
 
-AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)) {
+AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)), target_(behind_links(path_)) {
   std::error_code ignored;
-  const fs::file_status status = fs::status(path_, ignored);
+  const fs::file_status status = fs::status(target_, ignored);
   if (fs::is_directory(status)) fail("cannot write ", path_.string(), ": it is a folder");
-  if (fs::exists(status) && !fs::is_regular_file(status)) {
-    descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CLOEXEC);
+  if (is_open_file(target_) || (fs::exists(status) && !fs::is_regular_file(status))) {
+    descriptor_ = ::open(target_.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
     if (descriptor_ < 0) fail_with_errno("write", path_);
     return;
   }
-  Temporary temporary = create_temporary(path_, [](const char* name) {
+  Temporary temporary = create_temporary(target_, [](const char* name) {
     return ::open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   });
   temporary_ = std::move(temporary.path);
@@ -177,9 +196,9 @@ void AtomicFile::commit() {
   if (::fsync(descriptor_) != 0) fail_with_errno("write", path_);
   const Descriptor lock(::fcntl(descriptor_, F_DUPFD_CLOEXEC, 0));  // until it has its name
   close_descriptor();
-  if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail_with_errno("write", path_);
+  if (::rename(temporary_.c_str(), target_.c_str()) != 0) fail_with_errno("write", path_);
   temporary_.clear();
-  sync_to_disk(parent_folder(path_), path_);
+  sync_to_disk(parent_folder(target_), path_);
 }
 
 AtomicFolder::AtomicFolder(fs::path final_path)

@@ -16,7 +16,8 @@
 namespace quench {
 
 // A file that is written piece by piece. Every member throws Error naming the final path and the
-// system's reason. What is not a regular file (/dev/stdout, a pipe) is written in place.
+// system's reason. What is not a regular file (/dev/stdout, a pipe) is written in place; of a
+// symbolic link, what it names is replaced.
 class AtomicFile {
  public:
   explicit AtomicFile(std::filesystem::path path);
@@ -30,7 +31,8 @@ class AtomicFile {
  private:
   void close_descriptor();
 
-  std::filesystem::path path_;
+  std::filesystem::path path_;       // as given
+  std::filesystem::path target_;     // what it names
   std::filesystem::path temporary_;  // empty when written in place, and once committed
   int descriptor_ = -1;
 };

@@ -40,7 +40,7 @@ FileLock::FileLock(FileLock&& other) noexcept
 
 FileLock::~FileLock() {
   if (descriptor_ < 0) return;
-  ::unlink(path_.c_str());  // while it is held: nobody else's can have the name
+  ::unlink(path_.c_str());  // while it is held: where locks work, nobody else's has the name
   ::close(descriptor_);
 }
 

@@ -13,13 +13,16 @@
 namespace quench {
 
 MappedFile::MappedFile(const std::filesystem::path& path) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   struct stat status {};
   void* memory = MAP_FAILED;
   if (descriptor >= 0 && ::fstat(descriptor, &status) == 0) {
     size_ = static_cast<size_t>(status.st_size);
     if (S_ISDIR(status.st_mode)) {
       errno = EISDIR;
+    } else if (!S_ISREG(status.st_mode)) {
+      ::close(descriptor);
+      fail("cannot read ", path.string(), ": it is no file but a pipe or a device");
     } else if (size_ == 0) {
       memory = nullptr;
     } else {

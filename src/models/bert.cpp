@@ -148,7 +148,7 @@ void BertConfig::describe(config::Fields& f) {
   using namespace config;
   f("vocab_size", vocab_size, "rows of the word embeddings; default: the tokenizer's", at_least(1));
   f("hidden_size", hidden_size, "width of the residual stream", at_least(1));
-  f("num_hidden_layers", num_hidden_layers, "transformer layers", at_least(1));
+  f("num_hidden_layers", num_hidden_layers, "transformer layers", between(1, 10000));
   f("num_attention_heads", num_attention_heads, "heads; must divide hidden_size", at_least(1));
   f("intermediate_size", intermediate_size, "width of the feed-forward layer", at_least(1));
   f("hidden_act", hidden_act, "activation of the feed-forward layer", one_of({"gelu", "relu"}));

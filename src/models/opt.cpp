@@ -141,7 +141,7 @@ void OptConfig::describe(config::Fields& f) {
   f("hidden_size", hidden_size, "width of the residual stream", at_least(1));
   f("word_embed_proj_dim", word_embed_proj_dim,
     "width of the token embedding; default: hidden_size", at_least(1));
-  f("num_hidden_layers", num_hidden_layers, "transformer layers", at_least(1));
+  f("num_hidden_layers", num_hidden_layers, "transformer layers", between(1, 10000));
   f("num_attention_heads", num_attention_heads, "heads; must divide hidden_size", at_least(1));
   f("ffn_dim", ffn_dim, "width of the feed-forward layer", at_least(1));
   f("activation_function", activation_function, "activation of the feed-forward layer",

@@ -255,11 +255,6 @@ void check_class_order(const std::vector<std::string>& classes, const Pretrained
   }
 }
 
-std::shared_ptr<const Tokenizer> tokenizer_of(const Pretrained& pretrained) {
-  const std::string folder = pretrained.folder.string();
-  return has_tokenizer(folder) ? load_tokenizer(folder) : nullptr;
-}
-
 void save_pretrained(const fs::path& folder, const Pretrained& pretrained) {
   save_pretrained(folder, pretrained, pretrained.model->parameters.named_values());
 }

@@ -40,9 +40,6 @@ Pretrained load_pretrained(const std::string& model, bool allow_partial = false,
 // model's. Names that the model does not have pass.
 void check_class_order(const std::vector<std::string>& classes, const Pretrained& pretrained);
 
-// The tokenizer in its folder; null where there is none.
-std::shared_ptr<const Tokenizer> tokenizer_of(const Pretrained& pretrained);
-
 // Only config.json, with freshly allocated parameters.
 Pretrained load_architecture(const std::filesystem::path& folder);
 

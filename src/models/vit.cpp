@@ -115,7 +115,7 @@ void VitConfig::describe(config::Fields& f) {
   using namespace config;
   f("num_labels", num_labels, "classes; default: the data's", at_least(1));
   f("hidden_size", hidden_size, "width of the residual stream", at_least(1));
-  f("num_hidden_layers", num_hidden_layers, "transformer layers", at_least(1));
+  f("num_hidden_layers", num_hidden_layers, "transformer layers", between(1, 10000));
   f("num_attention_heads", num_attention_heads, "heads; must divide hidden_size", at_least(1));
   f("intermediate_size", intermediate_size, "width of the feed-forward layer", at_least(1));
   f("hidden_act", hidden_act, "activation of the feed-forward layer", one_of({"gelu", "relu"}));

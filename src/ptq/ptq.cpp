@@ -88,7 +88,8 @@ Json quantize_and_evaluate(const Pretrained& pretrained, const PtqData& data,
   calibrate(pretrained, *data.calibration, ptq, options.device, quantizer);
   options.label = "quantized";
   const Json quantized = evaluate(pretrained, *data.evaluation, options, {&quantizer}).to_json();
-  return {{"settings", config::write(ptq)},
+  return {{"checkpoint", pretrained.folder.filename().string()},
+          {"settings", config::write(ptq)},
           {"full_precision", full},
           {"quantized", quantized},
           {"quantizers", quantizer.records()}};

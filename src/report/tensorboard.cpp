@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <array>
-#include <cerrno>
 #include <chrono>
 #include <cstring>
 #include <string>
@@ -76,11 +75,8 @@ TensorBoardWriter::TensorBoardWriter(const std::filesystem::path& folder, int64_
   std::filesystem::create_directories(folder, reason);
   check(!reason, "cannot create ", folder.string(), ": ", reason.message());
   const double now = seconds_since_epoch();
-  path_ = folder / concat("events.out.tfevents.", static_cast<int64_t>(now), ".", host_name(), ".",
-                          ::getpid());
-  file_.open(path_, std::ios::binary | std::ios::app);
-  check(file_.is_open(), "cannot write ", path_.string(), ": ",
-        std::generic_category().message(errno));
+  file_.emplace(folder / concat("events.out.tfevents.", static_cast<int64_t>(now), ".", host_name(),
+                                ".", ::getpid()));
   write_event(wall_time_field(now) + bytes_field(3, "brain.Event:2"));  // file_version
   // Event{step = 2, session_log = 7}, SessionLog{status = 1}, START = 1: what lies at this step or
   // behind it is superseded.
@@ -98,15 +94,14 @@ void TensorBoardWriter::scalar(std::string_view tag, int64_t step, double value,
               bytes_field(5, bytes_field(1, summary_value)));
 }
 
-void TensorBoardWriter::flush() {
-  check(file_.flush().good(), "cannot write ", path_.string(), ": ",
-        std::generic_category().message(errno));
-}
+void TensorBoardWriter::flush() { file_->flush(); }
 
 // A TFRecord: length, its checksum, the data, its checksum.
 void TensorBoardWriter::write_event(std::string_view event) {
   const std::string length = bytes_of(static_cast<uint64_t>(event.size()));
-  file_ << length << bytes_of(masked_crc(length)) << event << bytes_of(masked_crc(event));
+  file_->add(length + bytes_of(masked_crc(length)));
+  file_->add(event);
+  file_->add(bytes_of(masked_crc(event)));
 }
 
 }  // namespace quench

@@ -129,8 +129,8 @@ DataContext RunConfig::data_context() const {
 std::shared_ptr<const Tokenizer> RunConfig::starting_tokenizer() const {
   if (!train.initialize_from || data->sequence_length() == 0) return nullptr;
   const std::string folder = model_folder(expand_variables(*train.initialize_from)).string();
-  if (!has_tokenizer(folder)) return nullptr;
-  std::shared_ptr<const Tokenizer> own = load_tokenizer(folder);
+  std::shared_ptr<const Tokenizer> own = find_tokenizer(folder);
+  if (!own) return nullptr;
   if (config::write(tokenizer) == config::write(TokenizerConfig())) {
     log_info("tokenizer: that of train.initialize_from, " + folder);
     return own;
@@ -144,9 +144,17 @@ std::shared_ptr<const Tokenizer> RunConfig::starting_tokenizer() const {
   return nullptr;
 }
 
+namespace {
+
+void check_takes_text(const ModelConfig& model) {
+  if (model.image_side() > 0)
+    fail_usage("data: expected images for model.type ", model.type(), ", got text");
+}
+
+}  // namespace
+
 void RunConfig::check_sequence_length(int64_t length) const {
-  if (model->image_side() > 0)
-    fail_usage("data: expected images for model.type ", model->type(), ", got text");
+  check_takes_text(*model);
   if (length > model->max_positions())
     fail_usage("data.max_seq_length: expected at most the model's ", model->max_positions(),
                " positions, got ", length);
@@ -156,8 +164,7 @@ void RunConfig::fit(const OpenedData& opened) const {
   const int64_t image_side = model->image_side();
   if (image_side == 0 && opened.max_seq_length == 0)
     fail_usage("data: expected text for model.type ", model->type(), ", got images");
-  if (image_side > 0 && opened.max_seq_length > 0)
-    fail_usage("data: expected images for model.type ", model->type(), ", got text");
+  if (opened.max_seq_length > 0) check_takes_text(*model);
   if (opened.source) opened.source->check_fits(model->limits());
   if (opened.max_seq_length > 0) check_sequence_length(opened.max_seq_length);
   if (opened.vocabulary_or_classes > 0) model->fit(opened.vocabulary_or_classes);

@@ -128,6 +128,7 @@ void Sweep::cell(size_t row, int64_t seed) {
 
 void Sweep::quantize(size_t row, int64_t seed, const fs::path& run, const Json& full) {
   Opened opened;
+  const std::string checkpoint = model_folder(run.string()).filename().string();
   fs::create_directories(run / "ptq");
   for (const SweepEntry& setting : sweep_.ptq) {
     for (const int64_t ptq_seed : sweep_.ptq_seeds) {
@@ -140,7 +141,9 @@ void Sweep::quantize(size_t row, int64_t seed, const fs::path& run, const Json& 
           [&] {
             Json done =
                 fs::exists(file) ? parse_json(read_file(file), /*allow_exceptions=*/false) : Json();
-            if (!done.is_object() || done.value("settings", Json()) != config::write(c.ptq)) {
+            const bool valid = done.is_object() && done.value("checkpoint", "") == checkpoint &&
+                               done.value("settings", Json()) == config::write(c.ptq);
+            if (!valid) {
               done = quantized(c, run, full, opened);
               write_file_atomically(file, dump(done, 2) + "\n");
             }
@@ -167,7 +170,7 @@ Json Sweep::quantized(const RunConfig& c, const fs::path& run, const Json& full,
                                             all.at("ptq").at("calibration").at("data"),
                                             all.at("ptq").at("evaluation").at("data")}));
   if (!opened.data.contains(key))
-    opened.data.emplace(key, open_ptq_data(c, tokenizer_of(*pretrained)));
+    opened.data.emplace(key, open_ptq_data(c, find_tokenizer(pretrained->folder.string())));
   return quantize_and_evaluate(*pretrained, opened.data.at(key), c,
                                same_evaluation ? std::optional(full) : std::nullopt);
 }

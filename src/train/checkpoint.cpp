@@ -146,8 +146,7 @@ CheckpointWriter::~CheckpointWriter() {
 bool CheckpointWriter::write(const TrainingState& state) {
   finish();
   const NamedTensors weights = pretrained_.model->parameters.named_values();
-  constexpr uint64_t kSmallFiles = 64 << 10;
-  const uint64_t needed = bytes_of(weights) + bytes_of(state.tensors) + kSmallFiles,
+  const uint64_t needed = bytes_of(weights) + bytes_of(state.tensors) + size_of_files(),
                  room = fs::space(run_).available;
   if (room < needed) {
     log_warning(concat("no room for the checkpoint of step ", state.step, ": it takes ",
@@ -174,6 +173,21 @@ bool CheckpointWriter::write(const TrainingState& state) {
     done_ = true;
   });
   return true;
+}
+
+uint64_t CheckpointWriter::size_of_files() {
+  if (files_ > 0) return files_;
+  constexpr uint64_t kSmall = 64 << 10;
+  if (!tokenizer_) return files_ = kSmall;
+  const AtomicFolder folder(run_ / "checkpoints" / "tokenizer");
+  try {
+    tokenizer_->save(folder.path().string());
+  } catch (const Error&) {
+    return fs::space(run_).available;  // too much
+  }
+  uint64_t size = kSmall;
+  for (const auto& file : fs::directory_iterator(folder.path())) size += file.file_size();
+  return files_ = size;
 }
 
 bool CheckpointWriter::copies(uint64_t bytes) {

@@ -59,6 +59,7 @@ class CheckpointWriter {
   void finish();
 
  private:
+  uint64_t size_of_files();     // of the tokenizer and other small ones, at most
   bool copies(uint64_t bytes);  // whether there is memory for the copies
 
   std::filesystem::path run_;
@@ -67,6 +68,7 @@ class CheckpointWriter {
   int64_t keep_;
   NamedTensors weights_;  // the copies
   TrainingState state_;
+  uint64_t files_ = 0;  // size_of_files(), once it is known
   bool told_ = false;
   std::atomic<bool> done_ = false;
   std::exception_ptr error_;

@@ -2,10 +2,11 @@
 #pragma once
 
 #include <filesystem>
-#include <fstream>
 #include <optional>
+#include <string>
 
 #include "base/json.h"
+#include "io/appended_file.h"
 #include "report/tensorboard.h"
 
 namespace quench {
@@ -17,12 +18,15 @@ class MetricsLog {
   MetricsLog(const std::filesystem::path& run, int64_t first_step, bool finished, bool tensorboard);
 
   // Appends {"step": step, ...values}; every number also becomes the TensorBoard scalar
-  // `<group>/<key>`.
+  // `<group>/<key>`. What the disk has no room for is kept for the next call, with a warning.
   void add(int64_t step, const std::string& group, const Json& values);
 
+  // Whether the last of the kept lines is an evaluation of the first step.
+  bool evaluated() const { return evaluated_; }
+
  private:
-  std::filesystem::path path_;
-  std::ofstream file_;
+  std::optional<AppendedFile> file_;
+  bool evaluated_ = false, behind_ = false;
   std::optional<TensorBoardWriter> tensorboard_;
 };
 

@@ -12,6 +12,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr const char* kResults[] = {"eval.json", "ptq"};  // of the last weights
+
 std::string names(const std::vector<StepFolder>& folders) {
   std::vector<std::string> names;
   for (const StepFolder& folder : folders) names.push_back(std::to_string(folder.step));
@@ -69,15 +71,49 @@ std::optional<StepFolder> RunFolder::start(const StartFrom& from) const {
   return latest;
 }
 
-void RunFolder::check_resumable(const RunConfig& config) const {
+std::optional<RunConfig> RunFolder::config() const {
   const fs::path file = path_ / "config.yaml";
-  if (!fs::exists(file)) return;
-  RunConfig before;
-  config::read(config::load(file.string()), before);
-  const std::string refused = changes(config::write_fixed(before), config::write_fixed(config));
+  if (!fs::exists(file)) return std::nullopt;
+  RunConfig config;
+  config::read(config::load(file.string()), config);
+  return config;
+}
+
+void RunFolder::check_resumable(const RunConfig& config) const {
+  const std::optional<RunConfig> before = this->config();
+  if (!before) return;
+  const std::string refused = changes(config::write_fixed(*before), config::write_fixed(config));
   if (!refused.empty())
     fail_usage(path_.string(),
                " began with another config, and a run that is resumed keeps it: ", refused);
+}
+
+void RunFolder::check_evaluation(const RunConfig& config) const {
+  const std::optional<RunConfig> before = this->config();
+  if (!before || !fs::exists(path_ / "eval.json")) return;
+  const auto decisive = [](const RunConfig& c) {
+    const Json all = config::write(c);
+    Json sections;
+    for (const char* section : {"data", "eval", "precision"}) sections[section] = all.at(section);
+    return sections;
+  };
+  const std::string differ = changes(decisive(*before), decisive(config));
+  if (differ.empty()) return;
+  log_info("the last evaluation is made anew: " + differ);
+  fs::remove(path_ / "eval.json");
+}
+
+void RunFolder::set_results_aside(int64_t step) const {
+  std::optional<fs::path> aside;
+  for (const char* result : kResults) {
+    if (!fs::exists(path_ / result)) continue;
+    if (!aside) {
+      aside = free_name(path_, "results-of-" + step_name(step));
+      fs::create_directory(*aside);
+      log_info(concat("the results of step ", step, " are set aside in ", aside->string()));
+    }
+    fs::rename(path_ / result, *aside / result);
+  }
 }
 
 void RunFolder::roll_back_to(int64_t step) const {
@@ -90,7 +126,7 @@ void RunFolder::roll_back_to(int64_t step) const {
   fs::create_directory(aside);
   if (fs::exists(path_ / "metrics.jsonl"))
     fs::copy_file(path_ / "metrics.jsonl", aside / "metrics.jsonl");
-  for (const char* result : {"eval.json", "ptq"})
+  for (const char* result : kResults)
     if (fs::exists(path_ / result)) fs::rename(path_ / result, aside / result);
   for (const StepFolder& folder : later) fs::rename(folder.path, aside / folder.path.filename());
   log_warning(concat("going back to step ", step, "; what came after it (steps ", names(later),

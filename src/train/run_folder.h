@@ -36,11 +36,22 @@ class RunFolder {
   // `config` differs there from the one in the folder.
   void check_resumable(const RunConfig& config) const;
 
+  // An evaluation that is there was made as `config` asks; if not, it is deleted, and a message
+  // says in what they differ.
+  void check_evaluation(const RunConfig& config) const;
+
+  // What was measured on the weights of `step` moves to results-of-step-..., since the run goes on
+  // and its results will be those of later weights.
+  void set_results_aside(int64_t step) const;
+
   // Makes the checkpoint of `step` the latest. What the run had after it is another history: its
   // checkpoints, curves and results move to checkpoints/set-aside-after-step-...
   void roll_back_to(int64_t step) const;
 
  private:
+  // With which the run began, or was last resumed; std::nullopt: none is there.
+  std::optional<RunConfig> config() const;
+
   std::filesystem::path path_;
   bool made_;
   std::optional<FileLock> lock_;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/signals.h"
 #include "eval/precision.h"
 #include "train/schedule.h"
 
@@ -83,12 +84,16 @@ StepResult TrainingSession::step(const std::function<Batch()>& next) {
   StepResult result;
   const int64_t passes = config_.train.gradient_accumulation_steps;
   std::vector<Batch> batches;
-  for (int64_t i = 0; i < passes; ++i) batches.push_back(next());
+  for (int64_t i = 0; i < passes; ++i) {
+    stop_if_signalled();
+    batches.push_back(next());
+  }
   const std::vector<double> shares = this->shares(batches, result);
   const auto counted = std::count_if(shares.begin(), shares.end(), [](double x) { return x > 0; });
   for (int64_t i = 0; i < passes; ++i) {
     const double share = shares[static_cast<size_t>(i)];
     if (share == 0) continue;
+    stop_if_signalled();  // no weight has changed in this step
     const at::Tensor loss = forward_backward(batches[static_cast<size_t>(i)].to(device_), i, share,
                                              1 / static_cast<double>(counted));
     result.loss = result.loss.defined() ? result.loss + loss : loss;

@@ -37,7 +37,8 @@ class TrainingSession {
   // lie on the CPU. A batch without a label counts for nothing, and if all are such, the weights
   // stay as they are. No weight changes on a non-finite loss or gradient: on a CPU throws Error, on
   // a GPU leaves that to check_finite(). With fp16 a non-finite gradient under a finite loss only
-  // lowers the loss scale, as long as that can be lowered.
+  // lowers the loss scale, as long as that can be lowered. Throws Interrupted (base/signals.h)
+  // before it has changed anything that a checkpoint holds.
   StepResult step(const std::function<Batch()>& next);
 
   // Throws Error if a step so far ought to have; waits for the device.
@@ -64,7 +65,8 @@ class TrainingSession {
   at::Device device() const { return device_; }
 
  private:
-  // The weight of each batch's loss in that of the step, which sum to 1; empty: no label at all.
+  // The weight of each batch's loss in that of the step, which sum to 1, or are all 0 where there
+  // is no label at all.
   std::vector<double> shares(const std::vector<Batch>& batches, StepResult& result) const;
   at::Tensor forward_backward(const Batch& batch, int64_t micro_step, double share,
                               double penalty_share);

@@ -47,10 +47,15 @@ Json summary(const Json& evaluation) {
   return summary;
 }
 
-// The tokenizer of a run's checkpoint; null where it has none.
-std::shared_ptr<const Tokenizer> tokenizer_of_run(const fs::path& checkpoint) {
-  const std::string folder = checkpoint.string();
-  return has_tokenizer(folder) ? load_tokenizer(folder) : nullptr;
+// A resumed run keeps the tokenizer that lies in its checkpoint. The config may name the place
+// where that was read from, or moved to, but no other one.
+void check_same_tokenizer(const RunConfig& config, const Tokenizer* own,
+                          const fs::path& checkpoint) {
+  if (own == nullptr || !config.tokenizer.path) return;
+  const std::string path = expand_variables(*config.tokenizer.path);
+  if (fs::exists(path) && load_tokenizer(path)->hash() != own->hash())
+    fail_usage("tokenizer.path: ", path, " is another tokenizer than that of ", checkpoint.string(),
+               ", with which the run began; a run that is resumed keeps it");
 }
 
 // Everything that lives as long as a run.
@@ -64,6 +69,7 @@ class Run {
   void loop(MetricsLog& metrics);
   void log(MetricsLog& metrics, const StepResult& result);
   Json evaluate_now(const std::string& label) const;
+  void evaluate_on_the_way(MetricsLog& metrics);
   bool save();
   void save_last();
   void restart_clock();
@@ -74,7 +80,7 @@ class Run {
   }
 
   RunConfig config_;
-  fs::path folder_;
+  const RunFolder& folder_;
   OpenedData training_, validation_;
   Pretrained pretrained_;
   std::unique_ptr<TrainingSession> session_;
@@ -90,10 +96,11 @@ class Run {
 };
 
 Run::Run(RunConfig config, const RunFolder& folder, const std::optional<StepFolder>& start)
-    : config_(std::move(config)), folder_(folder.path()) {
+    : config_(std::move(config)), folder_(folder) {
   const at::Device device = choose_device(config_.device);
   DataContext context = config_.data_context();
-  context.tokenizer = start ? tokenizer_of_run(start->path) : config_.starting_tokenizer();
+  context.tokenizer = start ? find_tokenizer(start->path.string()) : config_.starting_tokenizer();
+  if (start) check_same_tokenizer(config_, context.tokenizer.get(), start->path);
   training_ = config_.data->open(Subset::kTrain, context);
   context.tokenizer = training_.tokenizer;
   validation_ = config_.data->open(Subset::kValidation, context);
@@ -112,7 +119,7 @@ Run::Run(RunConfig config, const RunFolder& folder, const std::optional<StepFold
     load_checkpoint(start->path, pretrained_, state);
     session_->resume(state);
     if (!state.data.empty() && state.data != training_.identity)
-      fail_usage(folder_.string(),
+      fail_usage(folder_.path().string(),
                  " was trained on other data: the content of the training data was ", state.data,
                  ", now ", training_.identity, "; a run that is resumed goes on with the same");
     saved_ = state.step;
@@ -123,7 +130,8 @@ Run::Run(RunConfig config, const RunFolder& folder, const std::optional<StepFold
   config_.fit(validation_);
   check_inputs(*training_.source, pretrained_);
   check_inputs(*validation_.source, pretrained_);
-  writer_.emplace(folder_, pretrained_, training_.tokenizer.get(), config_.train.keep_checkpoints);
+  writer_.emplace(folder_.path(), pretrained_, training_.tokenizer.get(),
+                  config_.train.keep_checkpoints);
 }
 
 void Run::announce() const {
@@ -138,6 +146,11 @@ Json Run::evaluate_now(const std::string& label) const {
   EvaluationOptions options = evaluation_options(config_);
   options.label = label;
   return evaluate(pretrained_, *validation_.source, options).to_json();
+}
+
+void Run::evaluate_on_the_way(MetricsLog& metrics) {
+  metrics.add(step(), "eval", summary(evaluate_now("")));
+  restart_clock();
 }
 
 // False where the disk has no room.
@@ -158,7 +171,7 @@ bool Run::save() {
 void Run::save_last() {
   if (saved_ != step() && !save())
     fail("the weights of step ", step(), " could not be saved: there is no room in ",
-         folder_.string());
+         folder_.path().string());
   writer_->finish();
 }
 
@@ -201,6 +214,9 @@ void Run::loop(MetricsLog& metrics) {
       std::make_unique<Progress>("train", t.steps, text ? "tokens" : "images", units, step());
   restart_clock();
   char detail[32] = "";
+  // A signal may have come while this step was evaluated.
+  if (due(t.eval_every) && step() > 0 && step() < t.steps && !metrics.evaluated())
+    evaluate_on_the_way(metrics);
   while (step() < t.steps) {
     stop_if_signalled();
     writer_->poll();
@@ -213,10 +229,7 @@ void Run::loop(MetricsLog& metrics) {
       std::snprintf(detail, sizeof detail, "loss %.3f", result.loss.item<double>());
     progress->update(step(), detail);
     if (due(t.log_every) || last) log(metrics, result);
-    if (due(t.eval_every) && !last) {
-      metrics.add(step(), "eval", summary(evaluate_now("")));
-      restart_clock();
-    }
+    if (due(t.eval_every) && !last) evaluate_on_the_way(metrics);
     if (due(t.checkpoint_every) && !last) save();
   }
   progress->finish();
@@ -225,17 +238,17 @@ void Run::loop(MetricsLog& metrics) {
 
 int Run::train() {
   const bool finished = step() == config_.train.steps;
-  if (finished && fs::exists(folder_ / "eval.json")) {
+  if (finished && fs::exists(folder_.path() / "eval.json")) {
     log_info(concat("its ", step(), " steps are done already; there is nothing to train"));
     return 0;
   }
-  fs::remove(folder_ / "eval.json");  // of an earlier end
-  MetricsLog metrics(folder_, step(), finished, config_.output.tensorboard);
+  if (!finished) folder_.set_results_aside(step());
+  MetricsLog metrics(folder_.path(), step(), finished, config_.output.tensorboard);
   try {
     loop(metrics);
     const Json evaluation = evaluate_now("evaluate");
     metrics.add(step(), "eval", summary(evaluation));
-    write_file_atomically(folder_ / "eval.json", dump(evaluation, 2) + "\n");
+    write_file_atomically(folder_.path() / "eval.json", dump(evaluation, 2) + "\n");
     check_finite(evaluation);
     return 0;
   } catch (const Interrupted& interrupted) {
@@ -319,6 +332,7 @@ int train(const RunConfig& config, const fs::path& path, const StartFrom& from) 
   Run run(config, folder, start);
   // From here on it is this run's folder.
   if (start) folder.roll_back_to(start->step);
+  folder.check_evaluation(config);
   const LogFile log(path / "log.txt", /*append=*/start.has_value());
   write_file_atomically(path / "config.yaml", config::to_yaml(config::write(config)));
   run.announce();

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdlib>
 #include <iostream>
 
@@ -41,6 +42,11 @@ TEST(ChildProcess, WhatEndsItIsAnErrorHere) {
             }),
             "first last words");
   EXPECT_EQ(error_of([]() -> std::string { std::abort(); }), "it ended without a word");
+  EXPECT_EQ(error_of([]() -> std::string {
+              ::raise(SIGKILL);
+              return "";
+            }),
+            "it was killed: perhaps memory did not suffice");
   EXPECT_EQ(error_of([]() -> std::string {
               std::cerr << std::string(100'000, '.') << "end";
               ::_exit(0);

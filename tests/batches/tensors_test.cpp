@@ -147,7 +147,7 @@ TEST_F(TensorsFile, NamesAWrongValueAndItsPlace) {
   for (const double value : {NAN, INFINITY, -INFINITY})
     EXPECT_EQ(
         complaint(images_, "pixel_values", with(images_.at("pixel_values"), {1, 2, 0, 3}, value)),
-        concat("pixel_values[1, 2, 0, 3]: expected a finite number, got ", value));
+        concat("pixel_values[1, 2, 0, 3]: expected a finite number, as float32, got ", value));
 }
 
 // What a file may hold depends on the model.

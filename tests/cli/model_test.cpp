@@ -1,7 +1,10 @@
 // What takes a MODEL: forward, eval, ptq.
 #include <ATen/ATen.h>
+#include <sys/stat.h>
+
 #include <cmath>
 #include <set>
+#include <thread>
 
 #include "tests/cli/cli_test.h"
 
@@ -146,6 +149,40 @@ TEST_F(CliModel, AnOutputThatCannotBeWrittenIsFoundFirst) {
   }
 }
 
+TEST_F(CliModel, WritesIntoPipesLinksAndStdout) {
+  const std::string expected = done({"eval", "run", "--json"});
+  EXPECT_EQ(done({"eval", "run", "--json", "--output", "-"}), expected);
+  EXPECT_EQ(done({"eval", "run", "--output", "/dev/stdout"}), expected);
+  std::filesystem::create_symlink("target.json", folder_ / "link.json");
+  done({"eval", "run", "--output", "link.json"});
+  EXPECT_EQ(folder_.read("target.json"), expected);
+  ASSERT_EQ(::mkfifo((folder_ / "pipe").c_str(), 0600), 0);
+  std::string read;
+  std::thread reader([&] { read = folder_.read("pipe"); });
+  done({"eval", "run", "--output", "pipe"});
+  reader.join();
+  EXPECT_EQ(read, expected);
+}
+
+TEST_F(CliModel, APipeIsNoTensors) {
+  ASSERT_EQ(::mkfifo((folder_ / "pipe.safetensors").c_str(), 0600), 0);
+  const Outcome outcome = quench({"eval", "run", "--data", "pipe.safetensors"});
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_NE(outcome.err.find("pipe.safetensors: it is no file but a pipe"), std::string::npos)
+      << outcome.err;
+}
+
+TEST_F(CliModel, WhatMemoryCannotHoldIsOneSentence) {
+  const Outcome outcome = quench(
+      {"train", "tiny.yaml", "--output", "big", "--set", "train.batch_size=9000000000000000"});
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_NE(outcome.err.find("quench: memory does not suffice"), std::string::npos) << outcome.err;
+  const Outcome layers =
+      quench({"config", "check", "tiny.yaml", "--set", "model.num_hidden_layers=100000000"});
+  EXPECT_EQ(layers.status, 2);
+  EXPECT_NE(layers.err.find("num_hidden_layers"), std::string::npos) << layers.err;
+}
+
 TEST_F(CliModel, AFlagThatMakesNoSenseIsNamed) {
   for (const char* size : {"0", "-1", "many", "1.5", "99999999999999999999"}) {
     const Outcome outcome = quench({"eval", "run", "--batch-size", size});
@@ -267,8 +304,8 @@ TEST_F(CliModel, EvalNeedsData) {
 TEST_F(CliModel, PtqWritesItsResultIntoTheRun) {
   EXPECT_NE(done({"ptq", "run"}).find("w8a8"), std::string::npos);
   const Json result = json("run/ptq/w8a8-seed2000.json");
-  EXPECT_EQ(keys(result),
-            (std::set<std::string>{"settings", "full_precision", "quantized", "quantizers"}));
+  EXPECT_EQ(keys(result), (std::set<std::string>{"checkpoint", "settings", "full_precision",
+                                                 "quantized", "quantizers"}));
   expect_evaluation(result.at("full_precision"), "perplexity");
   expect_evaluation(result.at("quantized"), "perplexity");
   EXPECT_EQ(result.at("full_precision"), json("run/eval.json"));

@@ -31,6 +31,20 @@ TEST_F(CliTokenizer, DecodesWhatItEncoded) {
             "2 " + line + " 3\n");
 }
 
+TEST_F(CliTokenizer, AnOutputThatCannotBeAFolderIsFoundFirst) {
+  folder_.write("file", "precious");
+  std::filesystem::create_directory(folder_ / "empty");
+  std::filesystem::create_directory_symlink("empty", folder_ / "link");
+  for (const char* output : {"file", ".", "empty/..", "link"}) {
+    const Outcome refused = quench({"tokenizer", "train", "text/*.txt", "--output", output});
+    EXPECT_EQ(refused.status, 2) << output;
+    EXPECT_NE(refused.err.find(concat("--output ", output, ": expected a folder")),
+              std::string::npos)
+        << refused.err;
+  }
+  EXPECT_EQ(folder_.read("file"), "precious");
+}
+
 TEST_F(CliTokenizer, RefusesAVocabularyTooSmallForTheSpecialTokens) {
   const Outcome refused =
       quench({"tokenizer", "train", "text/*.txt", "--output", "spm", "--vocab-size", "5"});

@@ -163,6 +163,7 @@ TEST_F(Prepare, TextThatHasNotChangedIsNotReadAgain) {
   PrepareOptions verifying = options;
   verifying.verify = true;
   EXPECT_FALSE(prepared(verifying).reused) << "it was";
+  EXPECT_TRUE(prepared(options).reused) << "and what was read is remembered";
   fs::last_write_time(files_[0].path, time + std::chrono::seconds(1));
   EXPECT_TRUE(prepared(options).reused) << "touched only";
   scratch_.write("a.txt", "xyz\ndefg\n\nhi\n");

@@ -1,5 +1,6 @@
 #include "io/atomic_file.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -233,6 +234,30 @@ TEST_F(AtomicFileTest, OnlyTemporariesWithoutAnOwnerAreAbandoned) {
   EXPECT_EQ(entries_in(folder_), 7u);
   file.commit();
   folder.commit();
+}
+
+TEST_F(AtomicFileTest, ASymbolicLinkStaysAndWhatItNamesIsReplaced) {
+  fs::create_directory(folder_ / "other");
+  write_file_atomically(folder_ / "other" / "result", "old");
+  fs::create_symlink("other/result", folder_ / "link");
+  fs::create_symlink("link", folder_ / "twice");
+  write_file_atomically(folder_ / "twice", "new");
+  EXPECT_TRUE(fs::is_symlink(folder_ / "link") && fs::is_symlink(folder_ / "twice"));
+  EXPECT_EQ(read_file(folder_ / "other" / "result"), "new");
+  fs::create_symlink("missing", folder_ / "broken");
+  write_file_atomically(folder_ / "broken", "new");
+  EXPECT_EQ(read_file(folder_ / "missing"), "new");
+}
+
+TEST_F(AtomicFileTest, AnOpenFileIsWrittenInPlace) {
+  write_file_atomically(file_, "begin ");
+  const int descriptor = ::open(file_.c_str(), O_RDWR);
+  write_file_atomically(concat("/dev/fd/", descriptor), "end");
+  struct stat status {};
+  EXPECT_EQ(::fstat(descriptor, &status), 0);
+  EXPECT_EQ(status.st_size, 9);
+  EXPECT_EQ(read_file(file_), "begin end");
+  ::close(descriptor);
 }
 
 TEST_F(AtomicFolderTest, IsDeletedWhole) {

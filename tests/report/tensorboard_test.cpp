@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <fstream>
 #include <iterator>
 #include <map>
 #include <stdexcept>
@@ -128,11 +129,10 @@ TEST_F(TensorBoard, SupersedesWhatFollowsTheStepThatARunGoesOnFrom) {
 }
 
 TEST_F(TensorBoard, ScalarsComeBack) {
-  {
-    TensorBoardWriter writer(folder_, 0);
-    writer.scalar("train/loss", 300, 4.125, 1700000000.5);
-    writer.scalar("train/learning_rate", 1'000'000'000'000, -1e-4, 1700000001);
-  }
+  TensorBoardWriter writer(folder_, 0);
+  writer.scalar("train/loss", 300, 4.125, 1700000000.5);
+  writer.scalar("train/learning_rate", 1'000'000'000'000, -1e-4, 1700000001);
+  writer.flush();
   const std::vector<std::string> events = records();
   ASSERT_EQ(events.size(), 4u);
 

@@ -19,7 +19,10 @@ class HeldOut : public ImageSource {
   Image load(int64_t index) const override { return source_->load(origin(index)); }
   int64_t label(int64_t index) const override { return source_->label(origin(index)); }
   const std::vector<std::string>& class_names() const override { return source_->class_names(); }
-  std::string identity() const override { return source_->identity(); }
+  std::string identity() const override {
+    return concat(source_->identity(), subset_ == Subset::kTrain ? " but for" : " of", " each ",
+                  every_, "th");
+  }
 
  private:
   // 0, every, 2 every, ... are held out.

@@ -249,6 +249,8 @@ TEST(HoldOut, SplitsWithoutOverlapOrLoss) {
     const ImageSourcePtr whole = synthetic_images(size, 10, 8, 1);
     const ImageSourcePtr train = hold_out(whole, 5, Subset::kTrain);
     const ImageSourcePtr validation = hold_out(whole, 5, Subset::kValidation);
+    EXPECT_NE(train->identity(), whole->identity());
+    EXPECT_NE(train->identity(), hold_out(whole, 4, Subset::kTrain)->identity());
     EXPECT_EQ(train->size() + validation->size(), size);
     std::multiset<std::string> expected, seen;
     for (int64_t i = 0; i < size; ++i) expected.insert(key_of(whole->load(i)));
