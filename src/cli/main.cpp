@@ -1,12 +1,16 @@
 // quench: pretrain transformers that have no activation outliers, and quantize them.
+#include <fcntl.h>
 #include <malloc.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
 #include <exception>
 #include <iostream>
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -51,9 +55,25 @@ int run(int argc, char** argv) {
   return 0;
 }
 
+// What nobody gave us to read and write must not be the next file that is opened.
+void open_standard_streams() {
+  for (int descriptor; (descriptor = ::open("/dev/null", O_RDWR)) >= 0;)
+    if (descriptor > STDERR_FILENO) return void(::close(descriptor));
+}
+
+// A file that is mapped has become shorter.
+void on_bus_error(int) {
+  constexpr std::string_view kMessage =
+      "quench: a file that was being read was cut by another program\n";
+  [[maybe_unused]] const ssize_t ignored = ::write(STDERR_FILENO, kMessage.data(), kMessage.size());
+  ::_exit(1);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  open_standard_streams();
+  std::signal(SIGBUS, on_bus_error);
   keep_large_blocks();
   try {
     return run(argc, argv);

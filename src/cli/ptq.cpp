@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "cli/commands.h"
 #include "device/device.h"
+#include "io/atomic_file.h"
 #include "ptq/ptq.h"
 #include "report/table.h"
 
@@ -46,7 +47,17 @@ std::string output_file(const Options& options, const ModelArgument& model, cons
   std::error_code failed;
   std::filesystem::create_directories(folder, failed);
   check(!failed, "cannot create ", folder.string(), ": ", failed.message());
-  return (folder / concat(name, "-seed", config.ptq.seed, ".json")).string();
+  // Results of other settings, or of an earlier checkpoint, keep their names.
+  const std::string stem = concat(name, "-seed", config.ptq.seed);
+  std::filesystem::path file = folder / (stem + ".json");
+  for (int n = 2; std::filesystem::exists(file); ++n) {
+    const Json there = parse_json(read_file(file), /*allow_exceptions=*/false);
+    if (there.is_object() && there.value("settings", Json()) == config::write(config.ptq) &&
+        there.value("checkpoint", "") == model.pretrained.folder.filename())
+      break;
+    file = folder / concat(stem, "-", n, ".json");
+  }
+  return file.string();
 }
 
 }  // namespace

@@ -129,7 +129,9 @@ void set(Node& root, const std::string& assignment) {
   const size_t equals = assignment.find('=');
   const std::string key = assignment.substr(0, equals);
   const std::vector<std::string> keys = split_key(key);
-  if (equals == std::string::npos || std::find(keys.begin(), keys.end(), "") != keys.end())
+  constexpr size_t kDeepest = 100;
+  if (equals == std::string::npos || keys.size() > kDeepest ||
+      std::find(keys.begin(), keys.end(), "") != keys.end())
     fail_usage("--set ", assignment, ": expected KEY=VALUE, as in model.hidden_size=64");
   const Node value = parse(assignment.substr(equals + 1), {"--set " + key, 0});
   set_at(root, keys, 0, value);

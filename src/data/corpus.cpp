@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "base/parallel.h"
 #include "base/random.h"
 #include "base/signals.h"
@@ -37,18 +38,26 @@ void collect(const fs::path& folder, const Components& components, size_t at,
   const std::string& component = components[at];
   const bool last = at + 1 == components.size();
   if (component == "**" && !last) collect(folder, components, at + 1, found);
-  std::error_code unreadable;
+  std::error_code unreadable, broken;
   for (const auto& entry : fs::directory_iterator(folder, unreadable)) {
     const std::string name = entry.path().filename();
+    const bool is_folder = entry.is_directory(broken);
+    const auto take = [&] {
+      if (entry.is_regular_file(broken)) return found.push_back(entry.path());
+      if (!is_folder) log_warning(concat(entry.path().string(), " is no file; it is left out."));
+    };
     if (component == "**") {
       if (name.starts_with('.')) continue;
-      if (entry.is_directory() && !entry.is_symlink()) collect(entry.path(), components, at, found);
-      if (last && entry.is_regular_file()) found.push_back(entry.path());
+      if (is_folder && !entry.is_symlink()) collect(entry.path(), components, at, found);
+      if (last) take();
     } else if (fnmatch(component.c_str(), name.c_str(), FNM_PERIOD) == 0) {
-      if (!last && entry.is_directory()) collect(entry.path(), components, at + 1, found);
-      if (last && entry.is_regular_file()) found.push_back(entry.path());
+      if (!last && is_folder) collect(entry.path(), components, at + 1, found);
+      if (last) take();
     }
   }
+  check(!unreadable || unreadable == std::errc::no_such_file_or_directory ||
+            unreadable == std::errc::not_a_directory,
+        "cannot read the folder ", folder.string(), ": ", unreadable.message(), ".");
 }
 
 std::vector<TextFile> expand(const std::string& pattern) {
@@ -63,7 +72,8 @@ std::vector<TextFile> expand(const std::string& pattern) {
     }
   }
   std::vector<TextFile> files;
-  if (fs::is_regular_file(path)) return {{path, path.filename()}};
+  std::error_code none;
+  if (fs::is_regular_file(path, none)) return {{path, path.filename()}};
   if (components.empty()) return {};
   std::vector<fs::path> found;
   collect(base.empty() ? "." : base, components, 0, found);
@@ -97,9 +107,10 @@ std::vector<TextFile> expand_files(const std::vector<std::string>& patterns) {
   std::vector<TextFile> files;
   std::set<std::string> seen;
   for (const std::string& pattern : patterns) {
+    std::error_code none;
     const std::vector<TextFile> matches = expand(pattern);
     check(!matches.empty(), "no file matches \"", pattern, "\"",
-          fs::is_directory(pattern)
+          fs::is_directory(pattern, none)
               ? concat("; it is a folder, perhaps you meant \"", pattern, "/**/*.txt\"?")
               : ".");
     for (const TextFile& file : matches) {

@@ -98,6 +98,7 @@ class TokenizerFile {
     vocabulary.model_size = ids.size();
     for (const json& token : at("added_tokens")) {
       const auto text = token.at("content").get<std::string>();
+      check(!text.empty(), file_, ": an added token is empty.");
       for (const char* flag : {"single_word", "lstrip", "rstrip", "normalized"}) {
         const bool matters = flag != std::string("normalized") || !at("normalizer").is_null();
         check(!matters || !token.value(flag, false), file_, ": the added token \"", text, "\" is ",

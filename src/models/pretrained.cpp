@@ -100,7 +100,7 @@ Json known_keys(const Json& hugging_face, const std::string& file) {
 Json read_config(const std::string& file) {
   try {
     return parse_json(read_file(file));
-  } catch (const Json::exception& error) {
+  } catch (const std::exception& error) {
     fail(file, ": not JSON: ", error.what());
   }
 }
@@ -186,11 +186,18 @@ void check_names(const NameDifference& difference) {
         "; --allow-partial leaves them out");
 }
 
+void check_kinship(const Parameters& parameters, const std::map<std::string, at::Tensor>& tensors) {
+  if (compare_names(parameters, tensors).unexpected.size() < tensors.size()) return;
+  std::vector<std::string> names;
+  for (const auto& [name, tensor] : tensors) names.push_back(name);
+  fail("no tensor of the checkpoint belongs to the model: it has ", listed(names, 3),
+       ", the model ", parameters.named_values().front().first, " and so on");
+}
+
 void load_tensors(Pretrained& pretrained, std::map<std::string, at::Tensor> tensors,
                   bool allow_partial) {
   Parameters& parameters = pretrained.model->parameters;
-  check(compare_names(parameters, tensors).unexpected.size() < tensors.size(),
-        "no tensor of the checkpoint belongs to the model; is model_type right?");
+  check_kinship(parameters, tensors);
   pretrained.fresh = add_missing_head(pretrained, tensors);
   if (!allow_partial) check_names(compare_names(parameters, tensors));
   const auto [missing, unexpected] = load_values(parameters, tensors, allow_partial);

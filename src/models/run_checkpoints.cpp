@@ -29,6 +29,7 @@ std::optional<int64_t> step_of(std::string_view name) {
 // The content of `latest`; empty where there is none.
 std::string read_latest(const fs::path& checkpoints) {
   const fs::path file = checkpoints / "latest";
+  if (fs::is_symlink(file)) return fs::path(fs::read_symlink(file) / "").parent_path().filename();
   return fs::is_regular_file(file) ? std::string(trimmed(read_file(file))) : "";
 }
 

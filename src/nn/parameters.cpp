@@ -141,18 +141,20 @@ NameDifference load_values(Parameters& parameters, const std::map<std::string, a
   at::NoGradGuard no_grad;
   const NameDifference difference = compare_names(parameters, tensors);
   std::vector<std::pair<at::Tensor, at::Tensor>> copies;
-  std::vector<std::string> misshapen;
+  std::vector<std::string> misshapen, integers;
   for (Parameter& parameter : parameters.all()) {
     for (const Parameter::Part& part : parameter.parts) {
       const auto found = tensors.find(part.name);
       if (found == tensors.end()) continue;
       copies.emplace_back(parameter.view(part, parameter.value), found->second);
+      if (!found->second.is_floating_point()) integers.push_back(part.name);
       if (found->second.sizes() != at::IntArrayRef(part.shape))
         misshapen.push_back(concat(part.name, " (expected ", at::IntArrayRef(part.shape), ", got ",
                                    found->second.sizes(), ")"));
     }
   }
   check(misshapen.empty(), "parameters of another shape: ", listed(misshapen, 8));
+  check(integers.empty(), "expected floating-point numbers, got integers: ", listed(integers, 8));
   if (!allow_partial) {
     check(difference.missing.empty(),
           "parameters missing from the checkpoint: ", listed(difference.missing, 8));

@@ -40,6 +40,11 @@ bool have_own_folders(const std::vector<Entry>& entries) {
   return slugs.size() == entries.size();
 }
 
+template <class Value>
+bool are_different(const std::vector<Value>& values) {
+  return std::set<Value>(values.begin(), values.end()).size() == values.size();
+}
+
 std::vector<std::string> joined(const std::vector<std::string>& a,
                                 const std::vector<std::string>& b,
                                 const std::vector<std::string>& c = {}) {
@@ -270,6 +275,8 @@ void describe(config::Fields& f, SweepConfig& c) {
   f("ptq_seeds", c.ptq_seeds, "calibration seeds", config::at_least(0));
   f.require(!c.rows.empty(), "rows", "expected at least one way to train");
   f.require(!c.seeds.empty(), "seeds", "expected at least one seed");
+  f.require(are_different(c.seeds), "seeds", "expected each once");
+  f.require(are_different(c.ptq_seeds), "ptq_seeds", "expected each once");
   for (const SweepRow& row : c.rows)
     f.require(c.base || row.base, "base", "expected a config file, here or in every row");
   f.require(have_own_folders(c.rows), "rows", "two names make the same folder or file name");

@@ -38,6 +38,7 @@ void delete_old(const fs::path& run, int64_t keep) {
 // between the two has left.
 void commit_as_latest(AtomicFolder& folder, const fs::path& checkpoints, int64_t step) {
   const fs::path latest = checkpoints / "latest";
+  if (fs::is_symlink(latest)) fs::remove(latest);  // somebody's wish to go back: that is done
   const std::string before = fs::exists(latest) ? read_file(latest) : "";
   try {
     folder.commit([&] { write_file_atomically(latest, step_name(step) + "\n"); });
@@ -76,13 +77,21 @@ void check_same_architecture(const Pretrained& saved, const Pretrained& expected
 void read_state(const fs::path& file, TrainingState& state) {
   try {
     const Json json = parse_json(read_file(file));
-    state.step = json.at("step").get<int64_t>();
-    state.samples = json.value("samples", int64_t{0});  // older checkpoints lack these four
+    const auto count = [&](const char* key) {
+      const Json& value = json.at(key);
+      check(value.is_number_integer() && value.get<double>() >= 0 && value.get<double>() < 1e18,
+            file.string(), ": ", key, " is ", dump(value), "; expected a count");
+      return value.get<int64_t>();
+    };
+    const auto older = [&](const char* key) { return json.contains(key) ? count(key) : 0; };
+    state.step = count("step");
+    state.samples = older("samples");  // older checkpoints lack these five
     state.data = json.value("data", "");
+    state.validation_data = json.value("validation_data", "");
     state.loss_scale = json.at("loss_scale").get<double>();
-    state.loss_scale_growth = json.at("loss_scale_growth").get<int64_t>();
+    state.loss_scale_growth = count("loss_scale_growth");
     state.loss_sum = json.value("loss_sum", 0.0);
-    state.loss_count = json.value("loss_count", int64_t{0});
+    state.loss_count = older("loss_count");
   } catch (const Json::exception& error) {
     fail(file.string(), ": ", error.what());
   }
@@ -115,6 +124,7 @@ void save_checkpoint(const fs::path& run, const Pretrained& pretrained, const Na
   const Json json = {{"step", state.step},
                      {"samples", state.samples},
                      {"data", state.data},
+                     {"validation_data", state.validation_data},
                      {"loss_scale", state.loss_scale},
                      {"loss_scale_growth", state.loss_scale_growth},
                      {"loss_sum", state.loss_sum},
@@ -130,6 +140,9 @@ void load_checkpoint(const fs::path& folder, Pretrained& pretrained, TrainingSta
     load_values(pretrained.model->parameters, read_safetensors(folder / "model.safetensors"));
     fill(state.tensors, read_safetensors(folder / "training.safetensors"));
     read_state(folder / "state.json", state);
+    const std::string name = step_name(state.step);
+    check(!folder.filename().string().starts_with("step-") || folder.filename() == name,
+          "its state.json is of step ", state.step, "; expected in a folder ", name);
   } catch (const Error& error) {
     fail("cannot resume from ", folder.string(), ": ", error.what());
   }
@@ -147,11 +160,11 @@ bool CheckpointWriter::write(const TrainingState& state) {
   finish();
   const NamedTensors weights = pretrained_.model->parameters.named_values();
   const uint64_t needed = bytes_of(weights) + bytes_of(state.tensors) + size_of_files(),
-                 room = fs::space(run_).available;
+                 room = fs::space(disk()).available;
   if (room < needed) {
     log_warning(concat("no room for the checkpoint of step ", state.step, ": it takes ",
-                       format_count(static_cast<double>(needed)), "B, and ", run_.string(), " has ",
-                       format_count(static_cast<double>(room)), "B left"));
+                       format_count(static_cast<double>(needed)), "B, and ", disk().string(),
+                       " has ", format_count(static_cast<double>(room)), "B left"));
     return false;
   }
   if (!copies(needed)) {
@@ -175,15 +188,20 @@ bool CheckpointWriter::write(const TrainingState& state) {
   return true;
 }
 
+fs::path CheckpointWriter::disk() const {
+  const fs::path checkpoints = run_ / "checkpoints";  // perhaps a link to another disk
+  return fs::exists(checkpoints) ? checkpoints : run_;
+}
+
 uint64_t CheckpointWriter::size_of_files() {
   if (files_ > 0) return files_;
   constexpr uint64_t kSmall = 64 << 10;
   if (!tokenizer_) return files_ = kSmall;
-  const AtomicFolder folder(run_ / "checkpoints" / "tokenizer");
+  const AtomicFolder folder(disk() / "tokenizer");
   try {
     tokenizer_->save(folder.path().string());
   } catch (const Error&) {
-    return fs::space(run_).available;  // too much
+    return fs::space(disk()).available;  // too much
   }
   uint64_t size = kSmall;
   for (const auto& file : fs::directory_iterator(folder.path())) size += file.file_size();

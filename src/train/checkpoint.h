@@ -18,9 +18,10 @@ namespace quench {
 using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 
 struct TrainingState {
-  int64_t step = 0;     // optimizer steps done
-  int64_t samples = 0;  // that these took from the data's endless stream; 0: not known
-  std::string data;     // OpenedData::identity of the training data; empty: not known
+  int64_t step = 0;             // optimizer steps done
+  int64_t samples = 0;          // that these took from the data's endless stream; 0: not known
+  std::string data;             // OpenedData::identity of the training data; empty: not known
+  std::string validation_data;  // the same of the validation data
   double loss_scale = 65536;
   int64_t loss_scale_growth = 0;  // fp16: steps since the scale last changed
   double loss_sum = 0;            // losses of the steps since the last log line, by their weights
@@ -59,8 +60,9 @@ class CheckpointWriter {
   void finish();
 
  private:
-  uint64_t size_of_files();     // of the tokenizer and other small ones, at most
-  bool copies(uint64_t bytes);  // whether there is memory for the copies
+  std::filesystem::path disk() const;  // a folder on the one that checkpoints lie on
+  uint64_t size_of_files();            // of the tokenizer and other small ones, at most
+  bool copies(uint64_t bytes);         // whether there is memory for the copies
 
   std::filesystem::path run_;
   const Pretrained& pretrained_;

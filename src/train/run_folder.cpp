@@ -68,6 +68,9 @@ std::optional<StepFolder> RunFolder::start(const StartFrom& from) const {
   }
   const std::optional<StepFolder> latest = latest_checkpoint(path_, CheckpointUse::kTraining);
   if (!latest) log_info(concat(path_.string(), " has no checkpoint: the run starts anew"));
+  if (latest && !fs::exists(path_ / "config.yaml"))
+    log_warning(concat((path_ / "config.yaml").string(),
+                       " is missing: whether the run began with this config cannot be told"));
   return latest;
 }
 
@@ -86,6 +89,16 @@ void RunFolder::check_resumable(const RunConfig& config) const {
   if (!refused.empty())
     fail_usage(path_.string(),
                " began with another config, and a run that is resumed keeps it: ", refused);
+}
+
+void RunFolder::set_files_aside() const {
+  for (const char* name : {"config.yaml", "metrics.jsonl"}) {
+    const fs::path file = path_ / name;
+    if (!fs::exists(file) || fs::file_size(file) == 0) continue;
+    const fs::path aside = free_name(path_, concat("earlier-", name));
+    fs::rename(file, aside);
+    log_info(concat(file.string(), " was there already: it is set aside as ", aside.string()));
+  }
 }
 
 void RunFolder::check_evaluation(const RunConfig& config) const {
@@ -118,6 +131,7 @@ void RunFolder::set_results_aside(int64_t step) const {
 
 void RunFolder::roll_back_to(int64_t step) const {
   const fs::path checkpoints = path_ / "checkpoints";
+  if (fs::is_symlink(checkpoints / "latest")) fs::remove(checkpoints / "latest");
   write_file_atomically(checkpoints / "latest", step_name(step) + "\n");
   std::vector<StepFolder> later = step_folders(path_);
   std::erase_if(later, [&](const StepFolder& folder) { return folder.step <= step; });

@@ -36,6 +36,9 @@ class RunFolder {
   // `config` differs there from the one in the folder.
   void check_resumable(const RunConfig& config) const;
 
+  // A config and curves that are there before a run begins are somebody's: they get other names.
+  void set_files_aside() const;
+
   // An evaluation that is there was made as `config` asks; if not, it is deleted, and a message
   // says in what they differ.
   void check_evaluation(const RunConfig& config) const;

@@ -122,6 +122,10 @@ Run::Run(RunConfig config, const RunFolder& folder, const std::optional<StepFold
       fail_usage(folder_.path().string(),
                  " was trained on other data: the content of the training data was ", state.data,
                  ", now ", training_.identity, "; a run that is resumed goes on with the same");
+    if (!state.validation_data.empty() && state.validation_data != validation_.identity)
+      log_warning(
+          "the validation data is not what it was: evaluations before and after this resume "
+          "cannot be compared");
     saved_ = state.step;
     samples_ = state.samples > 0 ? state.samples : step() * samples_per_step();
     loss_sum_.fill_(state.loss_sum);
@@ -162,6 +166,7 @@ bool Run::save() {
   state.loss_count = loss_count_;
   state.samples = samples_;
   state.data = training_.identity;
+  state.validation_data = validation_.identity;
   if (!writer_->write(state)) return false;
   saved_ = step();
   return true;
@@ -283,7 +288,13 @@ std::vector<std::string> initialize_from(const RunConfig& config,
     check_head(*pretrained.config, *config.model, folder);
     check_class_order(class_names, pretrained);
   }
-  const auto [missing, unexpected] = load_values(parameters, values, /*allow_partial=*/true);
+  const auto [missing, unexpected] = [&] {
+    try {
+      return load_values(parameters, values, /*allow_partial=*/true);
+    } catch (const Error& error) {
+      fail("train.initialize_from: ", folder, ": ", error.what());
+    }
+  }();
   check(unexpected.size() < values.size(), "train.initialize_from: ", folder,
         " has no parameter of this model");
   if (!missing.empty())
@@ -332,6 +343,7 @@ int train(const RunConfig& config, const fs::path& path, const StartFrom& from) 
   Run run(config, folder, start);
   // From here on it is this run's folder.
   if (start) folder.roll_back_to(start->step);
+  if (!start && !from.resume) folder.set_files_aside();
   folder.check_evaluation(config);
   const LogFile log(path / "log.txt", /*append=*/start.has_value());
   write_file_atomically(path / "config.yaml", config::to_yaml(config::write(config)));

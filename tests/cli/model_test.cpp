@@ -164,6 +164,18 @@ TEST_F(CliModel, WritesIntoPipesLinksAndStdout) {
   EXPECT_EQ(read, expected);
 }
 
+TEST_F(CliModel, AResultOfOtherSettingsKeepsItsName) {
+  done({"ptq", "run"});
+  const std::string first = folder_.read("run/ptq/w8a8-seed2000.json");
+  done({"ptq", "run", "--set", "ptq.weights.estimator=mse"});
+  EXPECT_EQ(folder_.read("run/ptq/w8a8-seed2000.json"), first);
+  EXPECT_TRUE(exists("run/ptq/w8a8-seed2000-2.json"));
+  done({"ptq", "run", "--set", "ptq.weights.estimator=mse"});
+  done({"ptq", "run"});
+  EXPECT_EQ(folder_.read("run/ptq/w8a8-seed2000.json"), first);
+  EXPECT_FALSE(exists("run/ptq/w8a8-seed2000-3.json"));
+}
+
 TEST_F(CliModel, APipeIsNoTensors) {
   ASSERT_EQ(::mkfifo((folder_ / "pipe.safetensors").c_str(), 0600), 0);
   const Outcome outcome = quench({"eval", "run", "--data", "pipe.safetensors"});

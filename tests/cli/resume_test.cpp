@@ -1,4 +1,7 @@
 // quench train: a run folder's history, and signals.
+#include <cstdlib>
+#include <sstream>
+
 #include "tests/cli/cli_train.h"
 
 namespace quench {
@@ -50,6 +53,74 @@ TEST_F(CliTrain, ResultsOfAnEarlierEndAreSetAside) {
   EXPECT_TRUE(exists("run/results-of-step-00000004/ptq/w8a8-seed2000.json"));
   EXPECT_FALSE(exists("run/ptq"));
   EXPECT_NE(folder_.read("run/eval.json"), eval);
+}
+
+TEST_F(CliTrain, WhatARunFolderHoldsBeforeARunIsKept) {
+  const std::string own = folder_.read("tiny.yaml") + "# mine\n";
+  folder_.write("own/config.yaml", own);
+  folder_.write("own/metrics.jsonl", "{}\n");
+  done({"train", "own"});
+  EXPECT_EQ(folder_.read("own/earlier-config.yaml"), own);
+  EXPECT_EQ(folder_.read("own/earlier-metrics.jsonl"), "{}\n");
+}
+
+TEST_F(CliTrain, WhatCannotBeComparedIsSaid) {
+  done({"train", "tiny.yaml", "--output", "run"});
+  std::filesystem::copy_file(folder_ / "train.safetensors", folder_ / "validation.safetensors",
+                             std::filesystem::copy_options::overwrite_existing);
+  const Outcome data = quench({"train", "run", "--resume"});
+  EXPECT_EQ(data.status, 0);
+  EXPECT_NE(data.err.find("the validation data is not what it was"), std::string::npos) << data.err;
+  std::filesystem::remove(folder_ / "run/config.yaml");
+  const Outcome config = quench({"train", "tiny.yaml", "--output", "run", "--resume"});
+  EXPECT_EQ(config.status, 0);
+  EXPECT_NE(config.err.find("config.yaml is missing"), std::string::npos) << config.err;
+}
+
+TEST_F(CliTrain, AnotherTokenizerIsNotResumed) {
+  for (const char* name : {"a", "b"}) {
+    std::string text;
+    for (const std::string& line : sample_lines(300, static_cast<uint64_t>(name[0])))
+      text += line + "\n";
+    folder_.write(concat(name, ".txt"), text);
+    done({"tokenizer", "train", concat(name, ".txt"), "--output", name, "--vocab-size", "64"});
+  }
+  folder_.write("words.yaml",
+                "model: {type: bert, hidden_size: 8, num_hidden_layers: 1, num_attention_heads: 2, "
+                "intermediate_size: 8}\n"
+                "data: {type: text, files: [a.txt], max_seq_length: 8, cache: cache}\n"
+                "tokenizer: {path: a}\ntrain: {steps: 2, batch_size: 2}\n"
+                "eval: {max_batches: 1}\n");
+  done({"train", "words.yaml", "--output", "run"});
+  std::filesystem::rename(folder_ / "a", folder_ / "moved");
+  done({"train", "run", "--resume", "--set", "train.steps=3", "--set", "tokenizer.path=moved"});
+  const Outcome other =
+      quench({"train", "run", "--resume", "--set", "train.steps=4", "--set", "tokenizer.path=b"});
+  EXPECT_EQ(other.status, 2);
+  EXPECT_NE(other.err.find("tokenizer.path: b is another tokenizer"), std::string::npos)
+      << other.err;
+}
+
+// What is mapped has pages that are gone.
+TEST_F(CliTrain, AFileThatIsCutWhileItIsReadEndsTheRunInASentence) {
+  const pid_t child =
+      start({"train", "tiny.yaml", "--output", "run", "--set", "train.steps=10000000"});
+  wait_until(child, [&] { return logged("run", "\n"); });
+  std::filesystem::resize_file(folder_ / "train.safetensors", 0);
+  const Outcome outcome = finish(child);
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_NE(outcome.err.find("was cut by another program"), std::string::npos) << outcome.err;
+}
+
+// The first file that it opens must not become its standard output.
+TEST_F(CliTrain, RunsWithoutStandardStreams) {
+  const std::string command =
+      concat("cd ", folder_ / "", " && OMP_NUM_THREADS=1 exec ", QUENCH_EXECUTABLE,
+             " train tiny.yaml --output run <&- >&- 2>&-");
+  ASSERT_EQ(std::system(command.c_str()), 0);
+  std::istringstream lines(folder_.read("run/metrics.jsonl"));
+  for (std::string line; std::getline(lines, line);)
+    EXPECT_TRUE(parse_json(line, /*allow_exceptions=*/false).is_object()) << line;
 }
 
 TEST_F(CliTrain, AnotherModelIsNotResumed) {

@@ -173,6 +173,21 @@ TEST_F(CliSweep, NamesMayNotShareAFolder) {
   EXPECT_FALSE(exists("out"));
 }
 
+TEST_F(CliSweep, ASeedCountsOnce) {
+  write_sweep("{name: vanilla, set: []}");
+  for (const char* twice : {"seeds=[1, 2, 1]", "ptq_seeds=[3, 3]"}) {
+    std::string sweep = folder_.read("sweep.yaml");
+    const std::string key = std::string(twice).substr(0, std::string(twice).find('='));
+    const size_t line = sweep.find("\n" + key + ":") + 1;
+    sweep.replace(line, sweep.find('\n', line) - line, key + ": " + (twice + key.size() + 1));
+    folder_.write("sweep.yaml", sweep);
+    const Outcome outcome = quench({"sweep", "sweep.yaml", "--output", "out"});
+    EXPECT_EQ(outcome.status, 2);
+    EXPECT_NE(outcome.err.find(key + ": expected each once"), std::string::npos) << outcome.err;
+    write_sweep("{name: vanilla, set: []}");
+  }
+}
+
 TEST_F(CliSweep, EveryRunIsCheckedBeforeTheFirstStarts) {
   write_sweep("{name: Typo, set: [attention.gate.type=linaer]}");
   const Outcome outcome = quench({"sweep", "sweep.yaml", "--output", "out"});

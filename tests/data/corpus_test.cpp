@@ -1,6 +1,7 @@
 #include "data/corpus.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <set>
@@ -49,6 +50,28 @@ TEST(ExpandFiles, NamesEachFileOnce) {
   const auto files =
       expand_files({scratch / "x/*.txt", scratch / "**/a.txt", scratch / "x/../x/b.txt"});
   EXPECT_EQ(names(files), (Strings{"a.txt", "b.txt"}));
+}
+
+TEST(ExpandFiles, LinksThatLeadNowhereAreLeftOut) {
+  const Scratch scratch;
+  scratch.write("x/a.txt", "text");
+  std::filesystem::create_symlink("loop.txt", scratch / "x/loop.txt");
+  std::filesystem::create_symlink("missing.txt", scratch / "x/broken.txt");
+  EXPECT_EQ(names(expand_files({scratch / "x/*.txt"})), (Strings{"a.txt"}));
+  EXPECT_EQ(names(expand_files({scratch / "**/*.txt"})), (Strings{"x/a.txt"}));
+  EXPECT_NE(error_of([&] { expand_files({scratch / "x/loop.txt"}); }).find("loop.txt"),
+            std::string::npos);
+}
+
+TEST(ExpandFiles, AFolderThatCannotBeReadIsAnError) {
+  if (::geteuid() == 0) GTEST_SKIP() << "root reads everything";
+  const Scratch scratch;
+  scratch.write("a.txt", "text");
+  scratch.write("x/b.txt", "text");
+  std::filesystem::permissions(scratch / "x", std::filesystem::perms::none);
+  EXPECT_NE(error_of([&] { expand_files({scratch / "**/*.txt"}); }).find("cannot read the folder"),
+            std::string::npos);
+  std::filesystem::permissions(scratch / "x", std::filesystem::perms::owner_all);
 }
 
 TEST(ExpandFiles, ErrorNamesThePatternWithoutMatch) {

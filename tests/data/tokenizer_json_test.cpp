@@ -174,6 +174,12 @@ TEST(TokenizerJson, AddedTokensBeyondTheModelAreFoundInTextAlone) {
   EXPECT_EQ(tokenizer->encode("unaff AFF"), (Ids{5, 8, 1}));
 }
 
+TEST(TokenizerJson, AnEmptyAddedTokenIsRefused) {
+  Json json = small_bert();
+  json["added_tokens"].push_back(added(8, ""));
+  EXPECT_NE(error_of([&] { load(json); }).find("an added token is empty"), std::string::npos);
+}
+
 TEST(TokenizerJson, GoesBeforeAVocabularyWithAddedTokens) {
   const Scratch scratch;
   scratch.write("vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nun\n##aff\n##able\n");

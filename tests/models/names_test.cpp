@@ -267,7 +267,8 @@ TEST(LoadPretrained, RefusesSwitchesThatItDoesNotHave) {
 TEST(LoadPretrained, RefusesTheTensorsOfAnotherModel) {
   const Checkpoint checkpoint(kBert);
   checkpoint.write({{"model.decoder.embed_tokens.weight", at::zeros({11, 8})}});
-  expect_contains(checkpoint.error(/*allow_partial=*/true), "is model_type right?");
+  expect_contains(checkpoint.error(/*allow_partial=*/true),
+                  "it has model.decoder.embed_tokens.weight, the model bert.embeddings");
 }
 
 TEST(LoadPretrained, FallsBackToPytorchModelBin) {

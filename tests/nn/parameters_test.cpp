@@ -39,6 +39,14 @@ class ParametersTest : public testing::Test {
   Parameters parameters_;
 };
 
+TEST_F(ParametersTest, IntegersAreNoWeights) {
+  std::map<std::string, at::Tensor> tensors;
+  for (const auto& [name, value] : parameters_.named_values()) tensors[name] = value;
+  tensors["bias"] = tensors["bias"].to(at::kLong);
+  EXPECT_EQ(loading(tensors, /*allow_partial=*/true),
+            "expected floating-point numbers, got integers: bias");
+}
+
 TEST_F(ParametersTest, NamesEveryPartInOrder) {
   std::vector<std::string> names;
   for (const auto& [name, value] : parameters_.named_values()) names.push_back(name);

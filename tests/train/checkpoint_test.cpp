@@ -100,10 +100,10 @@ TEST_F(Checkpoint, WithoutLossesSinceTheLastLogLineIsResumed) {
   Training training(config_);
   training.save(folder_);
   write_file_atomically(checkpoints_ / "step-00000000" / "state.json",
-                        "{\"step\": 7, \"loss_scale\": 2, \"loss_scale_growth\": 1}");
+                        "{\"step\": 0, \"loss_scale\": 2, \"loss_scale_growth\": 1}");
   TrainingState state = training.session.state();
   load_checkpoint(checkpoints_ / "step-00000000", training.pretrained, state);
-  EXPECT_EQ(state.step, 7);
+  EXPECT_EQ(state.loss_scale, 2);
   EXPECT_EQ(state.loss_sum, 0);
   EXPECT_EQ(state.loss_count, 0);
 }
@@ -217,13 +217,20 @@ TEST_F(Checkpoint, NamesTheFileThatIsBroken) {
   training.save(folder_);
   const fs::path folder = checkpoints_ / "step-00000000";
   const std::string state = read_file(folder / "state.json");
+  const auto with_step = [&](const std::string& step) {
+    return "{\"step\": " + step + ", " + state.substr(state.find("\"samples\""));
+  };
   for (const std::string& broken :
-       {std::string("{\"step\": 1"), std::string("{\"step\": 1}"), std::string("[]")}) {
+       {std::string("{\"step\": 1"), std::string("{\"step\": 1}"), std::string("[]"),
+        with_step("-4"), with_step("0.5"), with_step("\"0\""), with_step("1e30")}) {
     write_file_atomically(folder / "state.json", broken);
     const std::string message = error_of([&] { training.load(folder_); });
     EXPECT_NE(message.find((folder / "state.json").string()), std::string::npos)
         << broken << " -> " << message;
   }
+  write_file_atomically(folder / "state.json", with_step("4"));
+  EXPECT_NE(error_of([&] { training.load(folder_); }).find("expected in a folder step-00000004"),
+            std::string::npos);
   write_file_atomically(folder / "state.json", state);
   for (const char* file : {"training.safetensors", "model.safetensors"}) {
     const std::string whole = read_file(folder / file);
@@ -250,6 +257,12 @@ TEST_F(Checkpoint, TheNewestCompleteOneIsFoundWithoutLatest) {
   }
   write_file_atomically(checkpoints_ / "latest", " step-00000001\r\n");
   EXPECT_EQ(found()->step, 1);
+  fs::remove(checkpoints_ / "latest");
+  fs::create_directory_symlink("step-00000000/", checkpoints_ / "latest");
+  EXPECT_EQ(found()->step, 0) << "a link may name it, too";
+  training.save(folder_, /*keep=*/0);
+  EXPECT_EQ(read_file(checkpoints_ / "latest"), "step-00000003\n");
+  fs::remove_all(checkpoints_ / "step-00000003");
   fs::remove(checkpoints_ / "latest");
   fs::remove(checkpoints_ / "step-00000002" / "training.safetensors");
   EXPECT_EQ(found()->step, 1);

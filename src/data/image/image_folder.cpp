@@ -4,6 +4,7 @@
 #include <cctype>
 #include <filesystem>
 #include <map>
+#include <set>
 #include <utility>
 
 #include "base/error.h"
@@ -75,7 +76,7 @@ class Listing {
     others_.tell(concat("files that do not end in ", kEndings));
     strays_.tell("pictures outside of the class folders");
     broken_.tell("links that lead nowhere");
-    loops_.tell("links to a folder around them");
+    loops_.tell("links to a folder around them, or one that its class holds already");
   }
 
  private:
@@ -93,16 +94,15 @@ class Listing {
   }
 
   void walk(const fs::path& folder, std::vector<fs::path>& files) {
-    const Identity own = identity(folder);
-    if (std::ranges::count(visited_, own) > 0) return loops_.add(folder);
-    visited_.push_back(own);  // the folders around, while it is read
+    if (!visited_.insert(identity(folder)).second) return loops_.add(folder);
     std::error_code unreadable;
+    std::vector<std::pair<bool, fs::path>> folders;  // those that are no links come first
     for (const auto& entry : fs::directory_iterator(folder, unreadable)) {
       std::error_code broken;
       if (is_hidden(entry.path())) {
         if (entry.is_directory(broken)) hidden_.add(entry.path());
       } else if (entry.is_directory(broken)) {
-        walk(entry.path(), files);
+        folders.emplace_back(entry.is_symlink(broken), entry.path());
       } else if (entry.is_regular_file(broken) && is_image(entry.path())) {
         files.push_back(entry.path());
       } else {
@@ -110,7 +110,8 @@ class Listing {
       }
     }
     check(!unreadable, folder.string(), ": cannot be read: ", unreadable.message());
-    visited_.pop_back();
+    std::ranges::sort(folders);
+    for (const auto& [is_link, path] : folders) walk(path, files);
   }
 
   void note(const fs::directory_entry& entry) {
@@ -120,7 +121,7 @@ class Listing {
   }
 
   std::map<std::string, std::vector<fs::path>> classes_;
-  std::vector<Identity> visited_;
+  std::set<Identity> visited_;  // around and within one class
   LeftOut hidden_, others_, strays_, broken_, loops_;
 };
 
