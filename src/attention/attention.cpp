@@ -24,7 +24,7 @@ Attention::Attention(Parameters& parameters, const AttentionConfig& config,
     return std::vector<std::string>{names.query + suffix, names.key + suffix, names.value + suffix};
   };
   qkv_.weight = &parameters.add_stacked(stacked(".weight"), {d, d}, {3 * d, d}, names.weight);
-  qkv_.bias = &parameters.add_stacked(stacked(".bias"), {d}, {3 * d}, names.bias);
+  qkv_.bias = &parameters.add_stacked(stacked(".bias"), {d}, {3 * d}, names.bias, Role::kBias);
   gate_logits_ = config.gate->add(parameters, {names.gate, d, shape.heads});
   output_ = add_linear(parameters, names.output, d, d, names.output_weight, names.output_bias);
 }

@@ -29,7 +29,7 @@ class UnconditionalGate : public Gate {
   std::string type() const override { return "unconditional"; }
   void describe(config::Fields&) override {}
   GateLogits add(Parameters& parameters, const GateShape& shape) const override {
-    Parameter* alpha = &parameters.add(shape.name, {shape.heads}, Init::constant(0));
+    Parameter* alpha = &parameters.add(shape.name, {shape.heads}, Init::constant(0), Role::kGate);
     return [alpha](const at::Tensor&, const Taps& taps) {
       return tapped(*alpha, taps).view({1, 1, -1});
     };
@@ -62,11 +62,11 @@ class LinearGate : public ConditionalGate {
   }
   GateLogits add(Parameters& parameters, const GateShape& shape) const override {
     const int64_t d = shape.head_size(), heads = shape.heads;
-    Parameter* weight =
-        &parameters.add_stacked(head_names(shape, ".weight"), {1, d}, {heads, d},
-                                weight_std ? Init::normal(*weight_std) : Init::torch_linear(d));
+    Parameter* weight = &parameters.add_stacked(
+        head_names(shape, ".weight"), {1, d}, {heads, d},
+        weight_std ? Init::normal(*weight_std) : Init::torch_linear(d), Role::kGate);
     Parameter* bias = &parameters.add_stacked(head_names(shape, ".bias"), {1}, {heads},
-                                              Init::constant(logit(init)));
+                                              Init::constant(logit(init)), Role::kBias);
     return [=](const at::Tensor& x, const Taps& taps) {
       return (x.unflatten(-1, {heads, d}) * tapped(*weight, taps)).sum(-1) + bias->value;
     };
@@ -88,13 +88,14 @@ class MlpGate : public ConditionalGate {
     const int64_t d = shape.head_size(), heads = shape.heads;
     const int64_t width = hidden_size.value_or(std::max<int64_t>(1, d / 4));
     const Init in = Init::torch_linear(d), out = Init::torch_linear(width);
-    Parameter* w0 =
-        &parameters.add_stacked(head_names(shape, ".0.weight"), {width, d}, {heads * width, d}, in);
-    Parameter* b0 =
-        &parameters.add_stacked(head_names(shape, ".0.bias"), {width}, {heads * width}, in);
-    Parameter* w2 =
-        &parameters.add_stacked(head_names(shape, ".2.weight"), {1, width}, {heads, width}, out);
-    Parameter* b2 = &parameters.add_stacked(head_names(shape, ".2.bias"), {1}, {heads}, out);
+    Parameter* w0 = &parameters.add_stacked(head_names(shape, ".0.weight"), {width, d},
+                                            {heads * width, d}, in, Role::kGate);
+    Parameter* b0 = &parameters.add_stacked(head_names(shape, ".0.bias"), {width}, {heads * width},
+                                            in, Role::kBias);
+    Parameter* w2 = &parameters.add_stacked(head_names(shape, ".2.weight"), {1, width},
+                                            {heads, width}, out, Role::kGate);
+    Parameter* b2 =
+        &parameters.add_stacked(head_names(shape, ".2.bias"), {1}, {heads}, out, Role::kBias);
     return [=](const at::Tensor& x, const Taps& taps) {
       const at::Tensor by_head = x.reshape({-1, heads, d}).transpose(0, 1);  // [H, B T, d]
       const at::Tensor hidden =
@@ -113,9 +114,9 @@ class AllHeadsGate : public ConditionalGate {
   std::string type() const override { return "all_heads"; }
   GateLogits add(Parameters& parameters, const GateShape& shape) const override {
     const Init init = Init::torch_linear(shape.hidden_size);
-    Parameter* weight =
-        &parameters.add(shape.name + ".weight", {shape.heads, shape.hidden_size}, init);
-    Parameter* bias = &parameters.add(shape.name + ".bias", {shape.heads}, init);
+    Parameter* weight = &parameters.add(shape.name + ".weight", {shape.heads, shape.hidden_size},
+                                        init, Role::kGate);
+    Parameter* bias = &parameters.add(shape.name + ".bias", {shape.heads}, init, Role::kBias);
     return [=](const at::Tensor& x, const Taps& taps) {
       return at::linear(x, tapped(*weight, taps), bias->value);
     };

@@ -30,7 +30,6 @@ class Bert : public Model {
   std::vector<std::string> hidden_state_taps() const override {
     return layer_outputs("embeddings.norm", layers_.size());
   }
-  std::vector<std::string> norm_names() const override { return {"LayerNorm.weight"}; }
 
  private:
   at::Tensor embed(const Batch& batch, ForwardContext& context) const;
@@ -71,7 +70,8 @@ Bert::Bert(const BertConfig& c, const AttentionConfig& attention, int64_t max_se
   for (int64_t i = 0; i < c.num_hidden_layers; ++i)
     layers_.emplace_back(parameters, options, attention, layer_names(i, c), i);
 
-  decoder_bias_ = &parameters.add("cls.predictions.bias", {*c.vocab_size}, Init::constant(0));
+  decoder_bias_ =
+      &parameters.add("cls.predictions.bias", {*c.vocab_size}, Init::constant(0), Role::kBias);
   transform_ = add_linear(parameters, "cls.predictions.transform.dense", c.hidden_size,
                           c.hidden_size, normal);
   transform_norm_ = add_layer_norm(parameters, "cls.predictions.transform.LayerNorm", c.hidden_size,

@@ -36,9 +36,6 @@ class Model {
 
   // The taps whose tensors Hugging Face returns as hidden_states.0 ... hidden_states.L.
   virtual std::vector<std::string> hidden_state_taps() const = 0;
-  // Substrings of the names of normalization gains, which weight decay leaves alone unless told
-  // otherwise.
-  virtual std::vector<std::string> norm_names() const = 0;
 
   Parameters parameters;
 };

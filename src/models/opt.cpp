@@ -27,7 +27,6 @@ class Opt : public Model {
 
   ModelOutput forward(const Batch& batch, ForwardContext& context, Want want) const override;
   std::vector<std::string> hidden_state_taps() const override;
-  std::vector<std::string> norm_names() const override { return {"layer_norm.weight"}; }
 
  private:
   at::Tensor embed(const Batch& batch, const Taps& taps) const;

@@ -30,7 +30,6 @@ class Vit : public Model {
   std::vector<std::string> hidden_state_taps() const override {
     return layer_outputs("embeddings.sum", layers_.size());
   }
-  std::vector<std::string> norm_names() const override { return {"layernorm", "patch_norm"}; }
 
  private:
   at::Tensor embed(const at::Tensor& pixels, ForwardContext& context) const;
@@ -47,14 +46,14 @@ Vit::Vit(const VitConfig& c, const AttentionConfig& attention, int64_t max_seq_l
     : config_(c) {
   const Init normal = Init::normal(c.initializer_range);
   const std::string at = "vit.embeddings.";
-  class_token_ = &parameters.add(at + "cls_token", {1, 1, c.hidden_size}, normal);
-  position_ = &parameters.add(at + "position_embeddings", {1, c.tokens(), c.hidden_size}, normal);
-  class_token_->decays = position_->decays = false;  // as in timm
+  class_token_ = &parameters.add(at + "cls_token", {1, 1, c.hidden_size}, normal, Role::kToken);
+  position_ = &parameters.add(at + "position_embeddings", {1, c.tokens(), c.hidden_size}, normal,
+                              Role::kToken);
   patch_.weight =
       &parameters.add(at + "patch_embeddings.projection.weight",
                       {c.hidden_size, c.num_channels, c.patch_size, c.patch_size}, normal);
-  patch_.bias =
-      &parameters.add(at + "patch_embeddings.projection.bias", {c.hidden_size}, Init::constant(0));
+  patch_.bias = &parameters.add(at + "patch_embeddings.projection.bias", {c.hidden_size},
+                                Init::constant(0), Role::kBias);
   if (c.patch_norm)
     patch_norm_ = add_layer_norm(parameters, at + "patch_norm", c.hidden_size, c.layer_norm_eps);
 

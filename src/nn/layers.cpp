@@ -17,7 +17,7 @@ Linear add_linear(Parameters& parameters, const std::string& name, int64_t in, i
                   Init weight, Init bias, bool has_bias) {
   Linear linear;
   linear.weight = &parameters.add(name + ".weight", {out, in}, weight);
-  if (has_bias) linear.bias = &parameters.add(name + ".bias", {out}, bias);
+  if (has_bias) linear.bias = &parameters.add(name + ".bias", {out}, bias, Role::kBias);
   return linear;
 }
 
@@ -27,8 +27,8 @@ at::Tensor LayerNorm::operator()(const at::Tensor& x, const Taps& taps) const {
 
 LayerNorm add_layer_norm(Parameters& parameters, const std::string& name, int64_t size,
                          double eps) {
-  return {&parameters.add(name + ".weight", {size}, Init::constant(1)),
-          &parameters.add(name + ".bias", {size}, Init::constant(0)), eps};
+  return {&parameters.add(name + ".weight", {size}, Init::constant(1), Role::kNorm),
+          &parameters.add(name + ".bias", {size}, Init::constant(0), Role::kBias), eps};
 }
 
 at::Tensor select_rows(const at::Tensor& x, const at::Tensor& rows) {
@@ -42,7 +42,8 @@ at::Tensor Embedding::operator()(const at::Tensor& ids, const Taps& taps) const 
 
 Embedding add_embedding(Parameters& parameters, const std::string& name, int64_t rows, int64_t size,
                         Init init, int64_t padding_row) {
-  Embedding embedding{&parameters.add(name + ".weight", {rows, size}, init), padding_row};
+  Embedding embedding{&parameters.add(name + ".weight", {rows, size}, init, Role::kEmbedding),
+                      padding_row};
   embedding.weight->zero_row = padding_row;
   return embedding;
 }

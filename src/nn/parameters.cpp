@@ -51,14 +51,16 @@ at::Tensor tapped(const Parameter& parameter, const Taps& taps) {
   return at::cat(parts);
 }
 
-Parameter& Parameters::add(const std::string& name, std::vector<int64_t> shape, Init init) {
-  return add_stacked({name}, shape, shape, init);
+Parameter& Parameters::add(const std::string& name, std::vector<int64_t> shape, Init init,
+                           Role role) {
+  return add_stacked({name}, shape, shape, init, role);
 }
 
 Parameter& Parameters::add_stacked(const std::vector<std::string>& names,
                                    std::vector<int64_t> part_shape, std::vector<int64_t> shape,
-                                   Init init) {
+                                   Init init, Role role) {
   Parameter& parameter = all_.emplace_back();
+  parameter.role = role;
   parameter.value = at::empty(shape);
   const int64_t rows = shape.empty() ? 0 : shape[0] / static_cast<int64_t>(names.size());
   for (size_t i = 0; i < names.size(); ++i)

@@ -31,6 +31,16 @@ struct Init {
   }
 };
 
+// What a parameter is for: decides on its weight decay, and which optimizer takes it.
+enum class Role {
+  kMatrix,     // of a product
+  kEmbedding,  // a table of rows
+  kNorm,       // gain of a normalization
+  kBias,
+  kGate,   // what closes a head, beside its bias
+  kToken,  // a vector or number that stands beside what the data gives: [CLS], positions, sinks
+};
+
 struct Parameter {
   struct Part {
     std::string name;
@@ -43,7 +53,7 @@ struct Parameter {
   at::Tensor value;  // leaf; float32 master copy
   std::vector<Part> parts;
   int64_t zero_row = -1;  // padding row of an embedding: 0 at initialization
-  bool decays = true;     // false: never under weight decay, whatever it is called
+  Role role = Role::kMatrix;
 
   // The part's own view into `tensor`, which has the shape of `value` (the value itself, its
   // gradient, ...).
@@ -61,10 +71,11 @@ class Parameters {
 
   // Allocated, not drawn. Names must be unique: values are drawn, saved and loaded by them. The
   // reference stays valid.
-  Parameter& add(const std::string& name, std::vector<int64_t> shape, Init init);
+  Parameter& add(const std::string& name, std::vector<int64_t> shape, Init init,
+                 Role role = Role::kMatrix);
   // Stacks equal parts of `part_shape`; the whole has the shape `shape`.
   Parameter& add_stacked(const std::vector<std::string>& names, std::vector<int64_t> part_shape,
-                         std::vector<int64_t> shape, Init init);
+                         std::vector<int64_t> shape, Init init, Role role = Role::kMatrix);
 
   // Draws every value afresh from (seed, name), or only those of the given names.
   void initialize(uint64_t seed);

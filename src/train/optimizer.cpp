@@ -6,12 +6,19 @@
 namespace quench {
 namespace {
 
-bool decays(const Parameter& parameter, const Model& model, bool norms_too) {
-  const std::string& name = parameter.parts.front().name;
-  if (!parameter.decays || name.find("bias") != std::string::npos) return false;
-  if (norms_too) return true;
-  for (const std::string& norm : model.norm_names())
-    if (name.find(norm) != std::string::npos) return false;
+// As in the reference; [CLS] and positions of a ViT as in timm.
+bool decays(Role role, bool norms_too) {
+  switch (role) {
+    case Role::kMatrix:
+    case Role::kEmbedding:
+    case Role::kGate:
+      return true;
+    case Role::kNorm:
+      return norms_too;
+    case Role::kBias:
+    case Role::kToken:
+      return false;
+  }
   return true;
 }
 
@@ -20,7 +27,7 @@ bool decays(const Parameter& parameter, const Model& model, bool norms_too) {
 AdamW::AdamW(Model& model, const OptimizerConfig& config) : config_(config), groups_(2) {
   groups_[0].weight_decay = config.weight_decay;
   for (Parameter& parameter : model.parameters.all()) {
-    Group& group = groups_[decays(parameter, model, config.decay_norm_weights) ? 0 : 1];
+    Group& group = groups_[decays(parameter.role, config.decay_norm_weights) ? 0 : 1];
     group.parameters.push_back(&parameter);
     group.exp_avg.push_back(at::zeros_like(parameter.value.detach()));
     group.exp_avg_sq.push_back(at::zeros_like(parameter.value.detach()));

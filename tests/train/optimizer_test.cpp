@@ -18,14 +18,13 @@ class Weights : public Model {
  public:
   Weights() {
     parameters.add_stacked({"q.weight", "k.weight"}, {3, 4}, {6, 4}, Init::normal(1));
-    parameters.add("q.bias", {6}, Init::normal(1));
-    parameters.add("norm.weight", {4}, Init::normal(1));
+    parameters.add("q.bias", {6}, Init::normal(1), Role::kBias);
+    parameters.add("norm.weight", {4}, Init::normal(1), Role::kNorm);
     parameters.initialize(1);
     parameters.to(testing::device(), at::kFloat);
   }
   ModelOutput forward(const Batch&, ForwardContext&, Want) const override { return {}; }
   std::vector<std::string> hidden_state_taps() const override { return {}; }
-  std::vector<std::string> norm_names() const override { return {"norm.weight"}; }
 };
 
 // One parameter's AdamW in float64 (Loshchilov, Hutter 2019, algorithm 2).
