@@ -25,7 +25,8 @@ Attention::Attention(Parameters& parameters, const AttentionConfig& config,
   };
   qkv_.weight = &parameters.add_stacked(stacked(".weight"), {d, d}, {3 * d, d}, names.weight);
   qkv_.bias = &parameters.add_stacked(stacked(".bias"), {d}, {3 * d}, names.bias, Role::kBias);
-  gate_logits_ = config.gate->add(parameters, {names.gate, d, shape.heads});
+  normalizer_ = config.softmax->add(parameters, {names.module, shape.heads, shape.max_seq_length});
+  gate_logits_ = config.gate->add(parameters, {names.module + ".alpha", d, shape.heads});
   output_ = add_linear(parameters, names.output, d, d, names.output_weight, names.output_bias);
 }
 
@@ -58,7 +59,7 @@ at::Tensor Attention::project(const at::Tensor& x, const Taps& taps) const {
 at::Tensor Attention::context(const at::Tensor& qkv, const AttentionMask& mask, const Taps& taps,
                               DropoutStream& stream) const {
   const bool inner = taps.wanted(scope_, "scores") || taps.wanted(scope_, "probs");
-  const std::optional<Stretch> stretch = config_.softmax->stretch(shape_.max_seq_length);
+  const std::optional<Stretch>& stretch = normalizer_.stretch;
   const double p = stream.training() ? shape_.dropout : 0;
   if (!inner && stretch && stretch->identity() && p == 0 &&
       library_attention_takes(qkv, shape_.heads, mask))
@@ -67,10 +68,10 @@ at::Tensor Attention::context(const at::Tensor& qkv, const AttentionMask& mask, 
     return fused_attention(qkv, mask.keys,
                            {shape_.heads, mask.causal, *stretch, p, p > 0 ? stream.next() : 0});
   const std::optional<int64_t> block_rows = attention_block_rows(qkv, shape_.heads);
-  if (inner || !block_rows) return composite(qkv, mask, taps, stream);
+  const bool own_weights = taps.replaces_weights() && !normalizer_.parameters.empty();
+  if (inner || own_weights || !block_rows) return composite(qkv, mask, taps, stream);
   const uint64_t key = p > 0 ? stream.next() : 0;
-  return blocked_attention(
-      qkv, mask, {config_.softmax, shape_.heads, shape_.max_seq_length, p, key}, *block_rows);
+  return blocked_attention(qkv, mask, {normalizer_, shape_.heads, p, key}, *block_rows);
 }
 
 at::Tensor Attention::composite(const at::Tensor& qkv, const AttentionMask& mask, const Taps& taps,
@@ -81,7 +82,7 @@ at::Tensor Attention::composite(const at::Tensor& qkv, const AttentionMask& mask
   at::Tensor scores =
       taps(scope_, "scores", at::matmul(heads[0] * scale, heads[1].transpose(-1, -2)));
   const at::Tensor probs =
-      taps(scope_, "probs", (*config_.softmax)(mask_scores(scores, mask), shape_.max_seq_length));
+      taps(scope_, "probs", normalizer_.probabilities(mask_scores(scores, mask), taps));
   return at::matmul(dropout(probs, shape_.dropout, stream), heads[2]).transpose(1, 2).flatten(-2);
 }
 

@@ -10,7 +10,7 @@
 
 #include "attention/gate.h"
 #include "attention/mask.h"
-#include "attention/normalizer.h"
+#include "attention/normalizers/softmax.h"
 #include "nn/dropout.h"
 #include "nn/layers.h"
 
@@ -33,8 +33,8 @@ struct AttentionShape {
 // Parameter names of one attention block and how its projections are initialised.
 struct AttentionNames {
   std::string query, key, value, output;
-  std::string gate;   // "<attention module>.alpha"
-  Init weight, bias;  // query, key, value
+  std::string module;  // "<attention module>", of a gate and of a normalizer
+  Init weight, bias;   // query, key, value
   Init output_weight, output_bias;
 };
 
@@ -59,6 +59,7 @@ class Attention {
   AttentionShape shape_;
   std::string scope_;  // "layers.N.attention."
   Linear qkv_, output_;
+  NormalizerLayer normalizer_;
   GateLogits gate_logits_;
 };
 

@@ -24,6 +24,19 @@ struct Pass : torch::CustomClassHolder {
   int64_t block_rows = 0;
 };
 
+std::vector<at::Tensor> values_of(const Pass& pass) {
+  std::vector<at::Tensor> values;
+  for (const Parameter* parameter : pass.options.normalizer.parameters)
+    values.push_back(parameter->value);
+  return values;
+}
+
+std::optional<at::Tensor> flat(const std::vector<at::Tensor>& tensors) {
+  std::vector<at::Tensor> rows;
+  for (const at::Tensor& tensor : tensors) rows.push_back(tensor.flatten());
+  return rows.empty() ? std::nullopt : std::optional(at::cat(rows));
+}
+
 // [B, T, 3 D] -> [3, B, H, T, d]
 at::Tensor by_head(const at::Tensor& qkv, int64_t heads) {
   return qkv.unflatten(-1, {3, heads, -1}).permute({2, 0, 3, 1, 4});
@@ -49,17 +62,18 @@ at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                   int64_t length, const Pass& pass) {
   const AttentionOptions& o = pass.options;
   const double scale = 1 / std::sqrt(static_cast<double>(q.size(-1)));
-  const at::Tensor scores =
-      mask_scores(at::matmul(q * scale, k.transpose(-1, -2)), pass.mask, first_row);
-  at::Tensor probs = (*o.normalizer)(scores, o.max_seq_length);
+  const at::Tensor scores = at::matmul(q * scale, k.transpose(-1, -2));
+  at::Tensor probs = o.normalizer.probabilities(mask_scores(scores, pass.mask, first_row), Taps());
   if (o.dropout > 0)
     probs = dropout_rows(probs, o.dropout, o.dropout_key, {first_row, length, length});
   return at::matmul(probs, v);
 }
 
 struct BlockedAttention : torch::autograd::Function<BlockedAttention> {
+  // `parameters`: all of the normalizer's in one tensor, for their gradient; it reads its own.
   static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& qkv,
-                            const c10::intrusive_ptr<Pass>& pass) {
+                            const c10::intrusive_ptr<Pass>& pass,
+                            const std::optional<at::Tensor>& /*parameters*/) {
     ctx->save_for_backward({qkv});
     ctx->saved_data["pass"] = c10::IValue::make_capsule(pass);
     const at::Tensor heads = by_head(qkv, pass->options.heads);
@@ -84,6 +98,8 @@ struct BlockedAttention : torch::autograd::Function<BlockedAttention> {
     const auto wide = at::promote_types(qkv.scalar_type(), at::kFloat);
     const at::Tensor grad_qkv = at::zeros_like(qkv, qkv.options().dtype(wide));
     const at::Tensor grad_heads = by_head(grad_qkv, n);
+    std::vector<at::Tensor> parameters = values_of(*pass), grad_parameters;
+    for (const at::Tensor& value : parameters) grad_parameters.push_back(at::zeros_like(value));
     for (const Block& b : blocks(length, *pass)) {
       const int64_t rows = b.end - b.begin;
       const auto part = [&](const at::Tensor& x, int64_t i) {
@@ -91,14 +107,17 @@ struct BlockedAttention : torch::autograd::Function<BlockedAttention> {
       };
       torch::autograd::variable_list inputs;
       for (int64_t i = 0; i < 3; ++i) inputs.push_back(part(heads, i).detach().requires_grad_());
+      inputs.insert(inputs.end(), parameters.begin(), parameters.end());
       const at::AutoGradMode with_gradients(true);
       const at::Tensor context = attend(inputs[0], inputs[1], inputs[2], b.begin, length, *pass);
       const auto terms =
           torch::autograd::grad({context}, inputs, {grad_context.narrow(2, b.begin, rows)});
       const at::NoGradGuard no_grad;
       for (int64_t i = 0; i < 3; ++i) part(grad_heads, i).add_(terms[static_cast<size_t>(i)]);
+      for (size_t i = 0; i < parameters.size(); ++i) grad_parameters[i].add_(terms[3 + i]);
     }
-    return {grad_qkv.to(qkv.scalar_type()), at::Tensor()};
+    return {grad_qkv.to(qkv.scalar_type()), at::Tensor(),
+            flat(grad_parameters).value_or(at::Tensor())};
   }
 };
 
@@ -116,7 +135,7 @@ at::Tensor blocked_attention(const at::Tensor& qkv, const AttentionMask& mask,
   pass->mask = mask;
   pass->options = options;
   pass->block_rows = block_rows;
-  return BlockedAttention::apply(qkv, pass);
+  return BlockedAttention::apply(qkv, pass, flat(values_of(*pass)));
 }
 
 }  // namespace quench

@@ -5,7 +5,6 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <memory>
 #include <optional>
 
 #include "attention/mask.h"
@@ -14,10 +13,9 @@
 namespace quench {
 
 struct AttentionOptions {
-  std::shared_ptr<const Normalizer> normalizer;
+  NormalizerLayer normalizer;
   int64_t heads = 1;
-  int64_t max_seq_length = 0;  // what the normalizer is told
-  double dropout = 0;          // of the probabilities
+  double dropout = 0;  // of the probabilities
   uint64_t dropout_key = 0;
 };
 

@@ -20,10 +20,20 @@ struct AttentionMask {
   std::shared_ptr<Formed> formed = std::make_shared<Formed>();
 };
 
-// scores [B, H, R, N] of the queries [first_row, first_row + R) and the first N of the T keys, with
-// the lowest finite value where a key may not be seen, by the reference's arithmetic (SPEC 1.4): a
-// query whose every key is masked attends to all T alike, and what gradient its scores get is the
+// Scores of the queries [first_row, first_row + R) and the first N of the T keys.
+struct MaskedScores {
+  at::Tensor values;  // [B, H, R, N], the lowest finite value where a key may not be seen
+  AttentionMask mask = {};
+  int64_t first_row = 0;
+
+  // bool, broadcastable to `values`: the keys that a query may see; undefined: all.
+  at::Tensor seen() const;
+};
+
+// Masks scores [B, H, R, N] by the reference's arithmetic (SPEC 1.4): a query whose every key is
+// masked attends to all T alike under a softmax, and what gradient its scores get is the
 // reference's too.
-at::Tensor mask_scores(const at::Tensor& scores, const AttentionMask& mask, int64_t first_row = 0);
+MaskedScores mask_scores(const at::Tensor& scores, const AttentionMask& mask,
+                         int64_t first_row = 0);
 
 }  // namespace quench

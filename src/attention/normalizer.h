@@ -1,13 +1,18 @@
-// Normalizers: masked attention scores -> probabilities. A new one is a class like those below and
-// one line in `normalizers()`; config, schema and --help follow from its describe().
+// Normalizers: attention scores -> probabilities, with parameters of their own where they need
+// some. A new one is a file like those in normalizers/ and one line in `normalizers()`; config,
+// schema and --help follow from its describe().
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 
+#include "attention/mask.h"
 #include "config/fields.h"
+#include "nn/parameters.h"
 
 namespace quench {
 
@@ -18,43 +23,35 @@ struct Stretch {
   bool identity() const { return gamma == 0 && zeta == 1; }
 };
 
+// What a normalizer is told of the layer that it stands in.
+struct NormalizerShape {
+  std::string module;  // how the names of its parameters begin: "<attention module>"
+  int64_t heads = 1;
+  int64_t max_seq_length = 0;  // the configured length, not that of a batch
+};
+
+// One layer's normalizer.
+struct NormalizerLayer {
+  // Masked scores [B, H, R, N] -> probabilities of the same shape and dtype: those of a key that
+  // may not be seen are 0, also where a query sees no key at all (but see Softmax).
+  std::function<at::Tensor(const MaskedScores& scores, const Taps& taps)> probabilities;
+  // Set where that is a stretched and clipped softmax, which the fused kernels compute.
+  std::optional<Stretch> stretch = {};
+  std::vector<Parameter*> parameters = {};
+};
+
 class Normalizer {
  public:
   virtual ~Normalizer() = default;
   virtual std::string type() const = 0;
   virtual void describe(config::Fields& fields) = 0;
-  // scores [B, H, T, T] -> probabilities, same shape and dtype. max_seq_length is the configured
-  // length, not T.
-  virtual at::Tensor operator()(const at::Tensor& scores, int64_t max_seq_length) const = 0;
-  // Set where the normalizer is a stretched and clipped softmax, which the fused kernel computes.
-  virtual std::optional<Stretch> stretch(int64_t max_seq_length) const = 0;
-};
-
-class Softmax : public Normalizer {
- public:
-  std::string type() const override { return "softmax"; }
-  void describe(config::Fields&) override {}
-  at::Tensor operator()(const at::Tensor& scores, int64_t max_seq_length) const override;
-  std::optional<Stretch> stretch(int64_t) const override { return Stretch{}; }
-};
-
-// Clipped softmax, eq. 4 of the paper: clip((zeta - gamma) softmax(x) + gamma, 0, 1). Rows are not
-// renormalised.
-class ClippedSoftmax : public Normalizer {
- public:
-  std::optional<double> gamma;  // <= 0
-  std::optional<double> zeta;   // >= 1
-  std::optional<double> alpha;  // gamma = -alpha / max_seq_length, zeta = 1; excludes the other two
-
-  std::string type() const override { return "clipped"; }
-  void describe(config::Fields& fields) override;
-  at::Tensor operator()(const at::Tensor& scores, int64_t max_seq_length) const override;
-  std::optional<Stretch> stretch(int64_t max_seq_length) const override;
+  // Registers one layer's parameters.
+  virtual NormalizerLayer add(Parameters& parameters, const NormalizerShape& shape) const = 0;
 };
 
 const config::Registry<Normalizer>& normalizers();
 
-// clip((zeta - gamma) p + gamma, 0, 1); the gradient of the clip is 1 at both ends.
-at::Tensor stretch_and_clip(const at::Tensor& probabilities, const Stretch& stretch);
+// Scores as they are normalised: half precision in float32, rounded once at the end.
+at::Tensor widened(const at::Tensor& scores);
 
 }  // namespace quench

@@ -15,7 +15,7 @@ LayerNames layer_names(int64_t layer, const BertConfig& c) {
   const Init normal = Init::normal(c.initializer_range), zero = Init::constant(0);
   const auto [weight, bias] = projection_init(c.initialization, c.initializer_range, c.hidden_size);
   return {{at + "attention.self.query", at + "attention.self.key", at + "attention.self.value",
-           at + "attention.output.dense", at + "attention.self.alpha", weight, bias, normal, zero},
+           at + "attention.output.dense", at + "attention.self", weight, bias, normal, zero},
           at + "attention.output.LayerNorm",
           at + "intermediate.dense",
           at + "output.dense",

@@ -14,7 +14,7 @@ LayerNames layer_names(int64_t layer, const OptConfig& c) {
   const std::string at = concat("model.decoder.layers.", layer, ".");
   const auto [weight, bias] = projection_init(c.initialization, c.init_std, c.hidden_size);
   return {{at + "self_attn.q_proj", at + "self_attn.k_proj", at + "self_attn.v_proj",
-           at + "self_attn.out_proj", at + "self_attn.alpha", weight, bias, weight, bias},
+           at + "self_attn.out_proj", at + "self_attn", weight, bias, weight, bias},
           at + "self_attn_layer_norm",
           at + "fc1",
           at + "fc2",

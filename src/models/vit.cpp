@@ -15,7 +15,7 @@ LayerNames layer_names(int64_t layer, const VitConfig& c) {
   const auto [weight, bias] = projection_init(c.initialization, c.initializer_range, c.hidden_size);
   return {{at + "attention.attention.query", at + "attention.attention.key",
            at + "attention.attention.value", at + "attention.output.dense",
-           at + "attention.attention.alpha", weight, bias, normal, zero},
+           at + "attention.attention", weight, bias, normal, zero},
           at + "layernorm_before",
           at + "intermediate.dense",
           at + "output.dense",

@@ -20,11 +20,12 @@ class WithOneMore : public Normalizer {
  public:
   std::string type() const override { return "with_one_more"; }
   void describe(config::Fields&) override {}
-  at::Tensor operator()(const at::Tensor& scores, int64_t) const override {
-    const at::Tensor e = scores.exp();
-    return e / (1 + e.sum(-1, true));
+  NormalizerLayer add(Parameters&, const NormalizerShape&) const override {
+    return {[](const MaskedScores& scores, const Taps&) {
+      const at::Tensor e = scores.values.exp();
+      return e / (1 + e.sum(-1, true));
+    }};
   }
-  std::optional<Stretch> stretch(int64_t) const override { return std::nullopt; }
 };
 
 std::shared_ptr<Normalizer> clipped(double gamma, double zeta) {
@@ -32,6 +33,11 @@ std::shared_ptr<Normalizer> clipped(double gamma, double zeta) {
   softmax->gamma = gamma;
   softmax->zeta = zeta;
   return softmax;
+}
+
+NormalizerLayer layer_of(const Normalizer& normalizer) {
+  Parameters none;
+  return normalizer.add(none, {"a", 3, 37});
 }
 
 constexpr int64_t kBatch = 2, kLength = 37, kHeads = 3, kWidth = 24;
@@ -50,7 +56,7 @@ at::Tensor at_once(const at::Tensor& qkv, const AttentionMask& mask, const Atten
   const at::Tensor heads = qkv.unflatten(-1, {3, o.heads, -1}).permute({2, 0, 3, 1, 4});
   const double scale = 1 / std::sqrt(static_cast<double>(heads.size(-1)));
   const at::Tensor scores = at::matmul(heads[0] * scale, heads[1].transpose(-1, -2));
-  at::Tensor probs = (*o.normalizer)(mask_scores(scores, mask), o.max_seq_length);
+  at::Tensor probs = o.normalizer.probabilities(mask_scores(scores, mask), Taps());
   if (o.dropout > 0)
     probs = dropout_rows(probs, o.dropout, o.dropout_key, {0, qkv.size(1), qkv.size(1)});
   return at::matmul(probs, heads[2]).transpose(1, 2).flatten(-2);
@@ -67,7 +73,7 @@ TEST(BlockedAttention, EqualsTheFormulaAtOnceInFloat64) {
         for (const double dropout : {0.0, 0.2})
           for (const int64_t rows : {1, 8, 37}) {
             const AttentionMask mask = mask_of(causal, padded);
-            const AttentionOptions options{normalizer, kHeads, kLength, dropout, 99};
+            const AttentionOptions options{layer_of(*normalizer), kHeads, dropout, 99};
             const at::Tensor a = x.clone().requires_grad_(), b = x.clone().requires_grad_();
             const at::Tensor whole = at_once(a, mask, options);
             const at::Tensor blocked = blocked_attention(b, mask, options, rows);
@@ -86,7 +92,7 @@ TEST(BlockedAttention, LosesNothingToItsBlocksInBFloat16) {
   const at::Tensor x =
       at::randn({kBatch, kLength, 3 * kWidth}).to(testing::device(), at::kBFloat16);
   const at::Tensor upstream = at::randn({kBatch, kLength, kWidth}).to(x.device(), at::kBFloat16);
-  const AttentionOptions options{clipped(-0.03, 1), kHeads, kLength, 0.1, 5};
+  const AttentionOptions options{layer_of(*clipped(-0.03, 1)), kHeads, 0.1, 5};
   const AttentionMask mask = mask_of(true, false);
   const auto gradient = [&](at::ScalarType dtype, int64_t rows) {
     const at::Tensor input = x.to(dtype).detach().requires_grad_();
@@ -113,7 +119,7 @@ TEST(BlockedAttention, IsTakenWhereScoresAreMany) {
   Parameters parameters;
   const Init init = Init::normal(0.2);
   const Attention attention(parameters, config, {width, heads, length, 0.1},
-                            {"q", "k", "v", "o", "alpha", init, init, init, init},
+                            {"q", "k", "v", "o", "self", init, init, init, init},
                             "layers.0.attention.");
   parameters.initialize(1);
   parameters.to(testing::device(), at::kFloat);

@@ -39,7 +39,7 @@ TEST_P(Fused, EqualsTheCompositePath) {
   Parameters parameters;
   const Init init = Init::normal(0.4);
   const Attention attention(parameters, config_of(s), {width, heads, s.length, s.dropout},
-                            {"q", "k", "v", "o", "alpha", init, init, init, init},
+                            {"q", "k", "v", "o", "self", init, init, init, init},
                             "layers.0.attention.");
   parameters.initialize(1);
   parameters.to(testing::device(), at::kFloat);
@@ -97,7 +97,9 @@ TEST(ClippedSoftmax, ReachesExactZeroAndOne) {
   ClippedSoftmax softmax;
   softmax.gamma = -0.1;
   softmax.zeta = 1.1;
-  const at::Tensor p = softmax(at::tensor({8.f, 0.f, 0.f, -3.f}).view({1, 1, 1, 4}), 4).flatten();
+  Parameters none;
+  const MaskedScores scores{at::tensor({8.f, 0.f, 0.f, -3.f}).view({1, 1, 1, 4})};
+  const at::Tensor p = softmax.add(none, {}).probabilities(scores, Taps()).flatten();
   EXPECT_EQ(p[0].item<float>(), 1.f);
   EXPECT_EQ(p[3].item<float>(), 0.f);
 }
@@ -105,8 +107,8 @@ TEST(ClippedSoftmax, ReachesExactZeroAndOne) {
 TEST(ClippedSoftmax, AlphaSetsGammaFromTheConfiguredLength) {
   ClippedSoftmax softmax;
   softmax.alpha = 12;
-  EXPECT_DOUBLE_EQ(softmax.stretch(512)->gamma, -12.0 / 512);
-  EXPECT_DOUBLE_EQ(softmax.stretch(512)->zeta, 1);
+  EXPECT_DOUBLE_EQ(softmax.stretch(512).gamma, -12.0 / 512);
+  EXPECT_DOUBLE_EQ(softmax.stretch(512).zeta, 1);
 }
 
 }  // namespace

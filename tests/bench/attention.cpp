@@ -27,7 +27,7 @@
 #include "attention/blocked.h"
 #include "attention/fused.h"
 #include "attention/mask.h"
-#include "attention/normalizer.h"
+#include "attention/normalizers/softmax.h"
 #include "base/json.h"
 #include "device/device.h"
 #include "nn/dropout.h"
@@ -53,7 +53,7 @@ at::Tensor composite_attention(const at::Tensor& qkv, const AttentionMask& mask,
   const at::Tensor heads = qkv.unflatten(-1, {3, o.heads, -1}).permute({2, 0, 3, 1, 4});
   const double scale = 1 / std::sqrt(static_cast<double>(heads.size(-1)));
   const at::Tensor scores = at::matmul(heads[0] * scale, heads[1].transpose(-1, -2));
-  at::Tensor probs = (*o.normalizer)(mask_scores(scores, mask), o.max_seq_length);
+  at::Tensor probs = o.normalizer.probabilities(mask_scores(scores, mask), Taps());
   if (o.dropout > 0)
     probs = dropout_rows(probs, o.dropout, o.dropout_key, {0, qkv.size(1), qkv.size(1)});
   return at::matmul(probs, heads[2]).transpose(1, 2).flatten(-2);
@@ -69,7 +69,8 @@ class Layer {
   Layer(const Options& o, int64_t length, bool padded) : device_(choose_device(o.device)) {
     const auto normalizer = std::make_shared<ClippedSoftmax>();
     normalizer->alpha = 12;
-    options_ = {normalizer, o.heads, length, o.dropout, 1};
+    Parameters none;
+    options_ = {normalizer->add(none, {"", o.heads, length}), o.heads, o.dropout, 1};
     const int64_t width = o.heads * o.head_size;
     const auto random = [&](int64_t columns) {
       return at::randn({o.batch, length, columns}).to(device_, dtype_of(o.precision));
@@ -98,10 +99,9 @@ class Layer {
   at::Tensor forward(const std::string& path) const {
     if (path == "composite") return composite_attention(qkv_, mask_, options_);
     if (path == "blocked") return blocked_attention(qkv_, mask_, options_, block_rows());
-    const Stretch stretch = *options_.normalizer->stretch(options_.max_seq_length);
-    return fused_attention(
-        qkv_, mask_.keys,
-        {options_.heads, mask_.causal, stretch, options_.dropout, options_.dropout_key});
+    return fused_attention(qkv_, mask_.keys,
+                           {options_.heads, mask_.causal, *options_.normalizer.stretch,
+                            options_.dropout, options_.dropout_key});
   }
 
   // The gradient of qkv.

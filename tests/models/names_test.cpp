@@ -254,7 +254,8 @@ TEST(LoadPretrained, RecognisesTheGatesOfAForeignCheckpointAndTakesTheRestFromAs
   expect_equal(loaded, tensors);
   EXPECT_EQ(loaded.attention.gate->type(), "mlp");
   EXPECT_EQ(loaded.attention.gate->granularity, "per_head");
-  EXPECT_DOUBLE_EQ(loaded.attention.softmax->stretch(loaded.max_seq_length)->gamma, -4.0 / 6);
+  const auto& softmax = dynamic_cast<const ClippedSoftmax&>(*loaded.attention.softmax);
+  EXPECT_DOUBLE_EQ(softmax.stretch(loaded.max_seq_length).gamma, -4.0 / 6);
   expect_contains(error_of([&] { checkpoint.load(false, {"attention.sofmax=1"}); }), "sofmax");
 }
 

@@ -1,0 +1,45 @@
+#include "attention/normalizers/softmax.h"
+
+#include <ATen/ATen.h>
+
+namespace quench {
+
+at::Tensor softmax(const at::Tensor& scores) {
+  const bool half = scores.scalar_type() == at::kHalf || scores.scalar_type() == at::kBFloat16;
+  return half ? at::softmax(scores, -1, at::kFloat) : at::softmax(scores, -1);
+}
+
+at::Tensor stretch_and_clip(const at::Tensor& probabilities, const Stretch& stretch) {
+  return at::clamp(probabilities * (stretch.zeta - stretch.gamma) + stretch.gamma, 0, 1);
+}
+
+NormalizerLayer Softmax::add(Parameters&, const NormalizerShape&) const {
+  const auto probabilities = [](const MaskedScores& scores, const Taps&) {
+    return softmax(scores.values).to(scores.values.scalar_type());
+  };
+  return {.probabilities = probabilities, .stretch = Stretch{}};
+}
+
+void ClippedSoftmax::describe(config::Fields& fields) {
+  fields("gamma", gamma, "lower end of the stretch, <= 0; default -0.025",
+         config::between(-1e6, 0));
+  fields("zeta", zeta, "upper end of the stretch, >= 1; default 1", config::at_least(1));
+  fields("alpha", alpha, "sets gamma = -alpha / max_seq_length and zeta = 1", config::at_least(0));
+  fields.require(!alpha || (!gamma && !zeta), "alpha",
+                 "excludes gamma and zeta: give either alpha or those two");
+}
+
+Stretch ClippedSoftmax::stretch(int64_t max_seq_length) const {
+  if (alpha) return {-*alpha / static_cast<double>(max_seq_length), 1};
+  return {gamma.value_or(zeta ? 0 : -0.025), zeta.value_or(1)};
+}
+
+NormalizerLayer ClippedSoftmax::add(Parameters&, const NormalizerShape& shape) const {
+  const Stretch own = stretch(shape.max_seq_length);
+  const auto probabilities = [own](const MaskedScores& scores, const Taps&) {
+    return stretch_and_clip(softmax(scores.values), own).to(scores.values.scalar_type());
+  };
+  return {.probabilities = probabilities, .stretch = own};
+}
+
+}  // namespace quench
