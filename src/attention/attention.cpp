@@ -81,8 +81,7 @@ at::Tensor Attention::composite(const at::Tensor& qkv, const AttentionMask& mask
   const double scale = 1 / std::sqrt(static_cast<double>(heads.size(-1)));
   at::Tensor scores =
       taps(scope_, "scores", at::matmul(heads[0] * scale, heads[1].transpose(-1, -2)));
-  const at::Tensor probs =
-      taps(scope_, "probs", normalizer_.probabilities(mask_scores(scores, mask), taps));
+  const at::Tensor probs = taps(scope_, "probs", normalizer_(mask_scores(scores, mask), taps));
   return at::matmul(dropout(probs, shape_.dropout, stream), heads[2]).transpose(1, 2).flatten(-2);
 }
 

@@ -63,7 +63,7 @@ at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
   const AttentionOptions& o = pass.options;
   const double scale = 1 / std::sqrt(static_cast<double>(q.size(-1)));
   const at::Tensor scores = at::matmul(q * scale, k.transpose(-1, -2));
-  at::Tensor probs = o.normalizer.probabilities(mask_scores(scores, pass.mask, first_row), Taps());
+  at::Tensor probs = o.normalizer(mask_scores(scores, pass.mask, first_row), Taps());
   if (o.dropout > 0)
     probs = dropout_rows(probs, o.dropout, o.dropout_key, {first_row, length, length});
   return at::matmul(probs, v);

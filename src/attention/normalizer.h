@@ -32,12 +32,15 @@ struct NormalizerShape {
 
 // One layer's normalizer.
 struct NormalizerLayer {
-  // Masked scores [B, H, R, N] -> probabilities of the same shape and dtype: those of a key that
-  // may not be seen are 0, also where a query sees no key at all (but see Softmax).
-  std::function<at::Tensor(const MaskedScores& scores, const Taps& taps)> probabilities;
+  // Masked scores [B, H, R, N] -> probabilities of the same shape, of float32 at least. Those of a
+  // key that may not be seen are 0, also where a query sees no key at all (but see Softmax).
+  std::function<at::Tensor(const MaskedScores& scores, const Taps& taps)> formula;
   // Set where that is a stretched and clipped softmax, which the fused kernels compute.
   std::optional<Stretch> stretch = {};
   std::vector<Parameter*> parameters = {};
+
+  // The formula, rounded once to the dtype of the scores.
+  at::Tensor operator()(const MaskedScores& scores, const Taps& taps) const;
 };
 
 class Normalizer {
@@ -51,7 +54,11 @@ class Normalizer {
 
 const config::Registry<Normalizer>& normalizers();
 
-// Scores as they are normalised: half precision in float32, rounded once at the end.
+// What normalizers are made of. Scores of half precision in float32.
 at::Tensor widened(const at::Tensor& scores);
+// `x`, of the shape of the scores, with 0 where a key may not be seen.
+at::Tensor where_seen(const at::Tensor& x, const MaskedScores& scores);
+// How many keys each query sees, at least 1; broadcastable to `like`, in its dtype.
+at::Tensor seen_keys(const MaskedScores& scores, const at::Tensor& like);
 
 }  // namespace quench

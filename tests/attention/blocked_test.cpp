@@ -56,7 +56,7 @@ at::Tensor at_once(const at::Tensor& qkv, const AttentionMask& mask, const Atten
   const at::Tensor heads = qkv.unflatten(-1, {3, o.heads, -1}).permute({2, 0, 3, 1, 4});
   const double scale = 1 / std::sqrt(static_cast<double>(heads.size(-1)));
   const at::Tensor scores = at::matmul(heads[0] * scale, heads[1].transpose(-1, -2));
-  at::Tensor probs = o.normalizer.probabilities(mask_scores(scores, mask), Taps());
+  at::Tensor probs = o.normalizer(mask_scores(scores, mask), Taps());
   if (o.dropout > 0)
     probs = dropout_rows(probs, o.dropout, o.dropout_key, {0, qkv.size(1), qkv.size(1)});
   return at::matmul(probs, heads[2]).transpose(1, 2).flatten(-2);

@@ -99,7 +99,7 @@ TEST(ClippedSoftmax, ReachesExactZeroAndOne) {
   softmax.zeta = 1.1;
   Parameters none;
   const MaskedScores scores{at::tensor({8.f, 0.f, 0.f, -3.f}).view({1, 1, 1, 4})};
-  const at::Tensor p = softmax.add(none, {}).probabilities(scores, Taps()).flatten();
+  const at::Tensor p = softmax.add(none, {})(scores, Taps()).flatten();
   EXPECT_EQ(p[0].item<float>(), 1.f);
   EXPECT_EQ(p[3].item<float>(), 0.f);
 }

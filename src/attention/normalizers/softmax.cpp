@@ -14,10 +14,10 @@ at::Tensor stretch_and_clip(const at::Tensor& probabilities, const Stretch& stre
 }
 
 NormalizerLayer Softmax::add(Parameters&, const NormalizerShape&) const {
-  const auto probabilities = [](const MaskedScores& scores, const Taps&) {
-    return softmax(scores.values).to(scores.values.scalar_type());
+  const auto formula = [](const MaskedScores& scores, const Taps&) {
+    return softmax(scores.values);
   };
-  return {.probabilities = probabilities, .stretch = Stretch{}};
+  return {.formula = formula, .stretch = Stretch{}};
 }
 
 void ClippedSoftmax::describe(config::Fields& fields) {
@@ -36,10 +36,10 @@ Stretch ClippedSoftmax::stretch(int64_t max_seq_length) const {
 
 NormalizerLayer ClippedSoftmax::add(Parameters&, const NormalizerShape& shape) const {
   const Stretch own = stretch(shape.max_seq_length);
-  const auto probabilities = [own](const MaskedScores& scores, const Taps&) {
-    return stretch_and_clip(softmax(scores.values), own).to(scores.values.scalar_type());
+  const auto formula = [own](const MaskedScores& scores, const Taps&) {
+    return stretch_and_clip(softmax(scores.values), own);
   };
-  return {.probabilities = probabilities, .stretch = own};
+  return {.formula = formula, .stretch = own};
 }
 
 }  // namespace quench
