@@ -1,0 +1,115 @@
+// Every normalizer in every model: 20 steps of training, saved and loaded.
+#include <ATen/ATen.h>
+
+#include "config/yaml.h"
+#include "io/atomic_file.h"
+#include "models/opt.h"
+#include "models/vit.h"
+#include "tests/io/temporary_folder.h"
+#include "tests/models/tiny_bert.h"
+#include "tests/support/golden.h"
+#include "train/session.h"
+
+namespace quench {
+namespace {
+
+std::shared_ptr<ModelConfig> tiny_model(const std::string& type) {
+  if (type == "bert") return tiny_bert_config();
+  if (type == "opt") {
+    const auto config = std::make_shared<OptConfig>();
+    config->vocab_size = 32;
+    config->hidden_size = 8;
+    config->num_hidden_layers = 2;
+    config->num_attention_heads = 2;
+    config->ffn_dim = 16;
+    config->max_position_embeddings = 8;
+    return config;
+  }
+  const auto config = std::make_shared<VitConfig>();
+  config->num_labels = 3;
+  config->hidden_size = 8;
+  config->num_hidden_layers = 2;
+  config->num_attention_heads = 2;
+  config->intermediate_size = 16;
+  config->image_size = 8;
+  config->patch_size = 4;
+  return config;
+}
+
+Batch batch_for(const std::string& type) {
+  if (type != "vit") return tiny_batch(3);
+  Batch batch;
+  batch.pixel_values = at::sin(at::arange(4 * 3 * 8 * 8, at::kFloat)).view({4, 3, 8, 8});
+  batch.labels = at::arange(4, at::kLong).remainder(3);
+  return batch;
+}
+
+struct Case {
+  std::string model, normalizer;
+};
+
+class Cure : public TemporaryFolder, public ::testing::WithParamInterface<Case> {
+ protected:
+  static AttentionConfig attention() {
+    AttentionConfig config;
+    // Of five patches an alpha of 4 would leave nothing at the start.
+    const std::string alpha = GetParam().normalizer == "normalized_clipped" ? ", alpha: 1" : "";
+    const std::string section = concat("{softmax: {type: ", GetParam().normalizer, alpha, "}}");
+    config::read(config::parse(section, {"test", 1}), config);
+    return config;
+  }
+};
+
+TEST_P(Cure, TrainsAndComesBackFromTheDisk) {
+  RunConfig config;
+  config.train.steps = 20;
+  config.optimizer.learning_rate = 1e-2;
+  config.schedule.shape = "constant";
+  Pretrained trained;
+  trained.config = tiny_model(GetParam().model);
+  trained.attention = attention();
+  trained.max_seq_length = trained.config->max_positions();
+  trained.model = trained.config->build(trained.attention, trained.max_seq_length);
+  trained.model->parameters.initialize(1);
+  const auto before = weights_of(trained);
+  TrainingSession session(config, trained, testing::device());
+  const Batch batch = batch_for(GetParam().model);
+  double first = 0, last = 0;
+  for (int step = 0; step < 20; ++step) {
+    last = session.step([&] { return batch; }).loss.item<double>();
+    if (step == 0) first = last;
+  }
+  EXPECT_LT(last, 0.9 * first);
+  for (const auto& [name, value] : weights_of(trained))
+    EXPECT_FALSE(name.ends_with(".sink") && at::equal(value, before.at(name))) << name;
+
+  save_pretrained(folder_, trained);
+  const Pretrained loaded = load_pretrained(folder_.string());
+  EXPECT_EQ(loaded.attention.softmax->type(), GetParam().normalizer);
+  EXPECT_TRUE(equal(weights_of(loaded), weights_of(trained)));
+  if (GetParam().model == "vit") return;
+  // Shorter than what the model was built for, and padded.
+  Batch shorter;
+  shorter.input_ids = batch.input_ids.narrow(1, 0, 5);
+  shorter.labels = batch.labels.narrow(1, 0, 5);
+  shorter.label_positions = (shorter.labels.flatten() != -100).nonzero().squeeze(1);
+  shorter.attention_mask = at::arange(5).lt(4).expand({4, 5});
+  ForwardContext context{Taps(), DropoutStream()};
+  loaded.model->parameters.to(testing::device(), at::kFloat);
+  EXPECT_TRUE(std::isfinite(
+      loaded.model->forward(shorter.to(testing::device()), context).loss.item<double>()));
+}
+
+std::vector<Case> cases() {
+  std::vector<Case> all;
+  for (const char* model : {"bert", "opt", "vit"})
+    for (const auto& entry : normalizers().entries) all.push_back({model, entry.type});
+  return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(All, Cure, ::testing::ValuesIn(cases()), [](const auto& info) {
+  return info.param.model + "_" + info.param.normalizer;
+});
+
+}  // namespace
+}  // namespace quench
