@@ -14,6 +14,10 @@ namespace quench {
 void describe(config::Fields& fields, AttentionConfig& config) {
   fields.variant("softmax", config.softmax, normalizers(), "from scores to probabilities");
   fields.variant("gate", config.gate, gates(), "factor of each head's context");
+  fields("query_key_norm", config.query_key_norm, "normalises query and key of each head",
+         config::one_of({"none", "rms", "layer"}));
+  fields("scores_cap", config.scores_cap, "bounds the scores: cap * tanh(x / cap), before the mask",
+         config::greater_than(0));
 }
 
 Attention::Attention(Parameters& parameters, const AttentionConfig& config,
@@ -25,6 +29,7 @@ Attention::Attention(Parameters& parameters, const AttentionConfig& config,
   };
   qkv_.weight = &parameters.add_stacked(stacked(".weight"), {d, d}, {3 * d, d}, names.weight);
   qkv_.bias = &parameters.add_stacked(stacked(".bias"), {d}, {3 * d}, names.bias, Role::kBias);
+  norm_ = QueryKeyNorm(parameters, config.query_key_norm, names.module, d / shape.heads);
   normalizer_ = config.softmax->add(parameters, {names.module, shape.heads, shape.max_seq_length});
   gate_logits_ = config.gate->add(parameters, {names.module + ".alpha", d, shape.heads});
   output_ = add_linear(parameters, names.output, d, d, names.output_weight, names.output_bias);
@@ -32,11 +37,14 @@ Attention::Attention(Parameters& parameters, const AttentionConfig& config,
 
 at::Tensor Attention::operator()(const at::Tensor& x, const AttentionMask& mask, const Taps& taps,
                                  DropoutStream& stream, const at::Tensor& rows) const {
-  at::Tensor y = taps(scope_, "context", context(project(x, taps), mask, taps, stream));
-  if (gate_logits_) {
-    const at::Tensor gate = taps(scope_, "gate", config_.gate->values(gate_logits_(x, taps)));
-    y = (y.unflatten(-1, {shape_.heads, -1}) * gate.unsqueeze(-1)).flatten(-2);
+  at::Tensor qkv = project(x, taps);
+  if (gate_logits_ && config_.gate->on_values()) {
+    const std::vector<at::Tensor> parts = qkv.chunk(3, -1);
+    qkv = at::cat({parts[0], parts[1], gated(parts[2], x, parts[2], taps)}, -1);
   }
+  at::Tensor y = taps(scope_, "context", context(qkv, mask, taps, stream));
+  if (gate_logits_ && !config_.gate->on_values())
+    y = gated(y, x, qkv.narrow(-1, 2 * shape_.hidden_size, shape_.hidden_size), taps);
   return taps(scope_, "output", output_(taps(scope_, "gated", select_rows(y, rows)), taps));
 }
 
@@ -45,21 +53,37 @@ at::Tensor Attention::operator()(const at::Tensor& x, const AttentionMask& mask,
 at::Tensor Attention::project(const at::Tensor& x, const Taps& taps) const {
   const bool apart = taps.replaces_weights() || taps.wanted(scope_, "query") ||
                      taps.wanted(scope_, "key") || taps.wanted(scope_, "value");
-  if (!apart) return qkv_(x, taps);
+  if (!apart && !norm_.active()) return qkv_(x, taps);
+  if (!apart) {
+    const std::vector<at::Tensor> parts = qkv_(x, taps).chunk(3, -1);
+    return at::cat({norm_.query(parts[0], taps), norm_.key(parts[1], taps), parts[2]}, -1);
+  }
   std::vector<at::Tensor> projected;
   for (size_t i = 0; i < 3; ++i) {
     const Parameter::Part& weight = qkv_.weight->parts[i];
     const at::Tensor w = taps.weight(weight.name, qkv_.weight->view(weight, qkv_.weight->value));
     const at::Tensor b = qkv_.bias->view(qkv_.bias->parts[i], qkv_.bias->value);
-    projected.push_back(taps(scope_, std::array{"query", "key", "value"}[i], at::linear(x, w, b)));
+    at::Tensor y = at::linear(x, w, b);
+    if (i == 0) y = norm_.query(y, taps);
+    if (i == 1) y = norm_.key(y, taps);
+    projected.push_back(taps(scope_, std::array{"query", "key", "value"}[i], y));
   }
   return at::cat(projected, -1);
+}
+
+// `y` [B, T, D] times the gate's values.
+at::Tensor Attention::gated(const at::Tensor& y, const at::Tensor& x, const at::Tensor& value,
+                            const Taps& taps) const {
+  const at::Tensor factor =
+      taps(scope_, "gate", config_.gate->values(gate_logits_({x, value}, taps)));
+  return (y.unflatten(-1, {shape_.heads, -1}) * factor).flatten(-2);
 }
 
 at::Tensor Attention::context(const at::Tensor& qkv, const AttentionMask& mask, const Taps& taps,
                               DropoutStream& stream) const {
   const bool inner = taps.wanted(scope_, "scores") || taps.wanted(scope_, "probs");
-  const std::optional<Stretch>& stretch = normalizer_.stretch;
+  const std::optional<Stretch> stretch =
+      config_.scores_cap ? std::nullopt : normalizer_.stretch;  // no fused kernel has a cap
   const double p = stream.training() ? shape_.dropout : 0;
   if (!inner && stretch && stretch->identity() && p == 0 &&
       library_attention_takes(qkv, shape_.heads, mask))
@@ -71,7 +95,8 @@ at::Tensor Attention::context(const at::Tensor& qkv, const AttentionMask& mask, 
   const bool own_weights = taps.replaces_weights() && !normalizer_.parameters.empty();
   if (inner || own_weights || !block_rows) return composite(qkv, mask, taps, stream);
   const uint64_t key = p > 0 ? stream.next() : 0;
-  return blocked_attention(qkv, mask, {normalizer_, shape_.heads, p, key}, *block_rows);
+  return blocked_attention(qkv, mask, {normalizer_, config_.scores_cap, shape_.heads, p, key},
+                           *block_rows);
 }
 
 at::Tensor Attention::composite(const at::Tensor& qkv, const AttentionMask& mask, const Taps& taps,
@@ -79,8 +104,8 @@ at::Tensor Attention::composite(const at::Tensor& qkv, const AttentionMask& mask
   const at::Tensor heads =
       qkv.unflatten(-1, {3, shape_.heads, -1}).permute({2, 0, 3, 1, 4});  // [3, B, H, T, d]
   const double scale = 1 / std::sqrt(static_cast<double>(heads.size(-1)));
-  at::Tensor scores =
-      taps(scope_, "scores", at::matmul(heads[0] * scale, heads[1].transpose(-1, -2)));
+  const at::Tensor products = at::matmul(heads[0] * scale, heads[1].transpose(-1, -2));
+  const at::Tensor scores = taps(scope_, "scores", capped(products, config_.scores_cap));
   const at::Tensor probs = taps(scope_, "probs", normalizer_(mask_scores(scores, mask), taps));
   return at::matmul(dropout(probs, shape_.dropout, stream), heads[2]).transpose(1, 2).flatten(-2);
 }

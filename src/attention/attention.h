@@ -1,7 +1,9 @@
-// Attention = mask x normalizer x gate. scores -> mask -> normalizer -> dropout -> context -> gate
-// -> output layer. The normalizer and the gate are independent; any pair works in every model. The
-// composite path defines the result. With nothing listening inside, a fused kernel computes the
-// same where there is one for the normalizer, or the composite path a block of queries at a time.
+// Attention = mask x normalizer x gate. query and key -> norm -> scores -> cap -> mask ->
+// normalizer
+// -> dropout -> context -> gate -> output layer. The normalizer and the gate are independent; any
+// pair works in every model. The composite path defines the result. With nothing listening inside,
+// a fused kernel computes the same where there is one for the normalizer, or the composite path a
+// block of queries at a time.
 #pragma once
 
 #include <memory>
@@ -11,6 +13,7 @@
 #include "attention/gate.h"
 #include "attention/mask.h"
 #include "attention/normalizers/softmax.h"
+#include "attention/query_key_norm.h"
 #include "nn/dropout.h"
 #include "nn/layers.h"
 
@@ -20,6 +23,8 @@ namespace quench {
 struct AttentionConfig {
   std::shared_ptr<Normalizer> softmax = std::make_shared<Softmax>();
   std::shared_ptr<Gate> gate = gates().entries.front().make();
+  std::string query_key_norm = "none";  // none | rms | layer
+  std::optional<double> scores_cap;     // x -> cap tanh(x / cap), before the mask
 };
 void describe(config::Fields& fields, AttentionConfig& config);
 
@@ -50,6 +55,8 @@ class Attention {
 
  private:
   at::Tensor project(const at::Tensor& x, const Taps& taps) const;
+  at::Tensor gated(const at::Tensor& y, const at::Tensor& x, const at::Tensor& value,
+                   const Taps& taps) const;
   at::Tensor context(const at::Tensor& qkv, const AttentionMask& mask, const Taps& taps,
                      DropoutStream& stream) const;
   at::Tensor composite(const at::Tensor& qkv, const AttentionMask& mask, const Taps& taps,
@@ -59,6 +66,7 @@ class Attention {
   AttentionShape shape_;
   std::string scope_;  // "layers.N.attention."
   Linear qkv_, output_;
+  QueryKeyNorm norm_;
   NormalizerLayer normalizer_;
   GateLogits gate_logits_;
 };

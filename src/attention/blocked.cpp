@@ -62,7 +62,7 @@ at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                   int64_t length, const Pass& pass) {
   const AttentionOptions& o = pass.options;
   const double scale = 1 / std::sqrt(static_cast<double>(q.size(-1)));
-  const at::Tensor scores = at::matmul(q * scale, k.transpose(-1, -2));
+  const at::Tensor scores = capped(at::matmul(q * scale, k.transpose(-1, -2)), o.scores_cap);
   at::Tensor probs = o.normalizer(mask_scores(scores, pass.mask, first_row), Taps());
   if (o.dropout > 0)
     probs = dropout_rows(probs, o.dropout, o.dropout_key, {first_row, length, length});
@@ -122,6 +122,10 @@ struct BlockedAttention : torch::autograd::Function<BlockedAttention> {
 };
 
 }  // namespace
+
+at::Tensor capped(const at::Tensor& scores, const std::optional<double>& cap) {
+  return cap ? (scores / *cap).tanh() * *cap : scores;
+}
 
 std::optional<int64_t> attention_block_rows(const at::Tensor& qkv, int64_t heads) {
   const int64_t length = qkv.size(1), row = qkv.size(0) * heads * length;

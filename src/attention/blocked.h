@@ -14,10 +14,14 @@ namespace quench {
 
 struct AttentionOptions {
   NormalizerLayer normalizer;
+  std::optional<double> scores_cap = {};
   int64_t heads = 1;
   double dropout = 0;  // of the probabilities
   uint64_t dropout_key = 0;
 };
+
+// cap tanh(scores / cap); the scores where there is no cap.
+at::Tensor capped(const at::Tensor& scores, const std::optional<double>& cap);
 
 // Query rows whose scores are to be formed at a time, of qkv [B, T, 3 D]; none: they are few enough
 // to be kept for the backward pass, all at once.

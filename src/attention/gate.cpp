@@ -30,8 +30,8 @@ class UnconditionalGate : public Gate {
   void describe(config::Fields&) override {}
   GateLogits add(Parameters& parameters, const GateShape& shape) const override {
     Parameter* alpha = &parameters.add(shape.name, {shape.heads}, Init::constant(0), Role::kGate);
-    return [alpha](const at::Tensor&, const Taps& taps) {
-      return tapped(*alpha, taps).view({1, 1, -1});
+    return [alpha](const GateInput&, const Taps& taps) {
+      return tapped(*alpha, taps).view({1, 1, -1, 1});
     };
   }
 };
@@ -67,8 +67,9 @@ class LinearGate : public ConditionalGate {
         weight_std ? Init::normal(*weight_std) : Init::torch_linear(d), Role::kGate);
     Parameter* bias = &parameters.add_stacked(head_names(shape, ".bias"), {1}, {heads},
                                               Init::constant(logit(init)), Role::kBias);
-    return [=](const at::Tensor& x, const Taps& taps) {
-      return (x.unflatten(-1, {heads, d}) * tapped(*weight, taps)).sum(-1) + bias->value;
+    return [=](const GateInput& input, const Taps& taps) {
+      const at::Tensor by_head = input.x.unflatten(-1, {heads, d});
+      return ((by_head * tapped(*weight, taps)).sum(-1) + bias->value).unsqueeze(-1);
     };
   }
 };
@@ -96,14 +97,15 @@ class MlpGate : public ConditionalGate {
                                             {heads, width}, out, Role::kGate);
     Parameter* b2 =
         &parameters.add_stacked(head_names(shape, ".2.bias"), {1}, {heads}, out, Role::kBias);
-    return [=](const at::Tensor& x, const Taps& taps) {
+    return [=](const GateInput& input, const Taps& taps) {
+      const at::Tensor& x = input.x;
       const at::Tensor by_head = x.reshape({-1, heads, d}).transpose(0, 1);  // [H, B T, d]
       const at::Tensor hidden =
           at::relu(at::baddbmm(b0->value.view({heads, 1, width}), by_head,
                                tapped(*w0, taps).view({heads, width, d}).transpose(1, 2)));
       const at::Tensor logits =
           at::baddbmm(b2->value.view({heads, 1, 1}), hidden, tapped(*w2, taps).unsqueeze(2));
-      return logits.squeeze(2).t().reshape({x.size(0), x.size(1), heads});
+      return logits.squeeze(2).t().reshape({x.size(0), x.size(1), heads, 1});
     };
   }
 };
@@ -117,8 +119,53 @@ class AllHeadsGate : public ConditionalGate {
     Parameter* weight = &parameters.add(shape.name + ".weight", {shape.heads, shape.hidden_size},
                                         init, Role::kGate);
     Parameter* bias = &parameters.add(shape.name + ".bias", {shape.heads}, init, Role::kBias);
-    return [=](const at::Tensor& x, const Taps& taps) {
-      return at::linear(x, tapped(*weight, taps), bias->value);
+    return [=](const GateInput& input, const Taps& taps) {
+      return at::linear(input.x, tapped(*weight, taps), bias->value).unsqueeze(-1);
+    };
+  }
+};
+
+// One factor for each feature of the context (Qiu et al. 2025, "G1"): d_model -> n_heads x d_head,
+// without a bias, so that gates start near 1/2.
+class ElementwiseGate : public Gate {
+ public:
+  double weight_std = 0.02;
+
+  std::string type() const override { return "elementwise"; }
+  void describe(config::Fields& fields) override {
+    fields("weight_std", weight_std, "weights from N(0, weight_std^2)", config::at_least(0));
+  }
+  GateLogits add(Parameters& parameters, const GateShape& shape) const override {
+    const int64_t d = shape.hidden_size;
+    Parameter* weight =
+        &parameters.add(shape.name + ".weight", {d, d}, Init::normal(weight_std), Role::kGate);
+    return [weight, heads = shape.heads](const GateInput& input, const Taps& taps) {
+      return at::linear(input.x, tapped(*weight, taps)).unflatten(-1, {heads, -1});
+    };
+  }
+};
+
+// From the values of all heads (value-state gated attention, 2025): one factor a head, of the key
+// whose value it is (`side: key`, which lets the values of a sink stay as they are), or of the
+// context of the query at that place (`side: query`).
+class ValueGate : public Gate {
+ public:
+  std::string side = "key";
+  double weight_std = 0.02;
+
+  std::string type() const override { return "value"; }
+  void describe(config::Fields& fields) override {
+    fields("side", side, "what is scaled: the values of the keys, or the context of the queries",
+           config::one_of({"key", "query"}));
+    fields("weight_std", weight_std, "weights from N(0, weight_std^2)", config::at_least(0));
+  }
+  bool on_values() const override { return side == "key"; }
+  GateLogits add(Parameters& parameters, const GateShape& shape) const override {
+    Parameter* weight =
+        &parameters.add(shape.name + ".value.weight", {shape.heads, shape.hidden_size},
+                        Init::normal(weight_std), Role::kGate);
+    return [weight](const GateInput& input, const Taps& taps) {
+      return at::linear(input.value, tapped(*weight, taps)).unsqueeze(-1);
     };
   }
 };
@@ -140,6 +187,10 @@ const config::Registry<Gate>& gates() {
       {"mlp", "per head: d_head -> hidden -> 1, ReLU", [] { return std::make_shared<MlpGate>(); }},
       {"all_heads", "one linear layer: hidden_size -> heads",
        [] { return std::make_shared<AllHeadsGate>(); }},
+      {"elementwise", "one linear layer: hidden_size -> every feature of the context",
+       [] { return std::make_shared<ElementwiseGate>(); }},
+      {"value", "from the values: hidden_size -> heads",
+       [] { return std::make_shared<ValueGate>(); }},
   }};
   return registry;
 }

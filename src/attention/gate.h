@@ -1,6 +1,6 @@
 // Gates: a factor in (0, 1) for the context of each head, from the tensor that enters the attention
-// (gated attention, eq. 5 of the paper). A new gate is a class like those in gate.cpp and one line
-// in `gates()`.
+// (gated attention, eq. 5 of the paper), for each of its features, or for the values before they
+// are summed. A new gate is a class like those in gate.cpp and one line in `gates()`.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -13,8 +13,14 @@
 
 namespace quench {
 
-// Logits of one layer's gate: x [B, T, D] -> [B, T, H], or [1, 1, H] where they do not depend on x.
-using GateLogits = std::function<at::Tensor(const at::Tensor& x, const Taps& taps)>;
+// What a gate looks at: the tensor that enters the attention, and the values of all heads, both
+// [B, T, D].
+struct GateInput {
+  at::Tensor x, value;
+};
+
+// Logits of one layer's gate, broadcastable to [B, T, H, d].
+using GateLogits = std::function<at::Tensor(const GateInput& input, const Taps& taps)>;
 
 struct GateShape {
   std::string name;  // of the parameters: "<attention module>.alpha"
@@ -35,8 +41,10 @@ class Gate {
   // included.
   std::string granularity = "per_token";
   double output_scale = 1;  // for fine-tuning: 1 / pi_init
+  // The gate's values multiply the values of the keys instead of the context of the queries.
+  virtual bool on_values() const { return false; }
 
-  // sigmoid(logits) * output_scale, broadcastable to [B, T, H].
+  // sigmoid(logits) * output_scale, broadcastable to [B, T, H, d].
   at::Tensor values(const at::Tensor& logits) const;
 };
 

@@ -136,7 +136,9 @@ bool is_gate(const std::string& parameter) {
 Json gate_section(const std::map<std::string, at::Tensor>& tensors) {
   for (const auto& [name, tensor] : tensors) {
     if (name.ends_with(".alpha")) return {{"type", "unconditional"}};
-    if (name.ends_with(".alpha.weight")) return {{"type", "all_heads"}};
+    if (name.ends_with(".alpha.value.weight")) return {{"type", "value"}};
+    if (name.ends_with(".alpha.weight"))
+      return {{"type", tensor.size(0) == tensor.size(-1) ? "elementwise" : "all_heads"}};
     if (name.ends_with(".alpha.0.weight")) return {{"type", "linear"}};
     if (name.ends_with(".alpha.0.0.weight") && tensor.dim() == 2)
       return {{"type", "mlp"}, {"hidden_size", tensor.size(0)}};

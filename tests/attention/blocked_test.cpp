@@ -73,7 +73,7 @@ TEST(BlockedAttention, EqualsTheFormulaAtOnceInFloat64) {
         for (const double dropout : {0.0, 0.2})
           for (const int64_t rows : {1, 8, 37}) {
             const AttentionMask mask = mask_of(causal, padded);
-            const AttentionOptions options{layer_of(*normalizer), kHeads, dropout, 99};
+            const AttentionOptions options{layer_of(*normalizer), {}, kHeads, dropout, 99};
             const at::Tensor a = x.clone().requires_grad_(), b = x.clone().requires_grad_();
             const at::Tensor whole = at_once(a, mask, options);
             const at::Tensor blocked = blocked_attention(b, mask, options, rows);
@@ -92,7 +92,7 @@ TEST(BlockedAttention, LosesNothingToItsBlocksInBFloat16) {
   const at::Tensor x =
       at::randn({kBatch, kLength, 3 * kWidth}).to(testing::device(), at::kBFloat16);
   const at::Tensor upstream = at::randn({kBatch, kLength, kWidth}).to(x.device(), at::kBFloat16);
-  const AttentionOptions options{layer_of(*clipped(-0.03, 1)), kHeads, 0.1, 5};
+  const AttentionOptions options{layer_of(*clipped(-0.03, 1)), {}, kHeads, 0.1, 5};
   const AttentionMask mask = mask_of(true, false);
   const auto gradient = [&](at::ScalarType dtype, int64_t rows) {
     const at::Tensor input = x.to(dtype).detach().requires_grad_();
