@@ -71,11 +71,11 @@ at::Tensor Attention::project(const at::Tensor& x, const Taps& taps) const {
   return at::cat(projected, -1);
 }
 
-// `y` [B, T, D] times the gate's values.
+// `y` [B, T, D] times the gate's values, which are tapped as [B, T, H] or [B, T, D].
 at::Tensor Attention::gated(const at::Tensor& y, const at::Tensor& x, const at::Tensor& value,
                             const Taps& taps) const {
-  const at::Tensor factor =
-      taps(scope_, "gate", config_.gate->values(gate_logits_({x, value}, taps)));
+  const at::Tensor values = config_.gate->values(gate_logits_({x, value}, taps)).flatten(-2);
+  const at::Tensor factor = taps(scope_, "gate", values).unflatten(-1, {shape_.heads, -1});
   return (y.unflatten(-1, {shape_.heads, -1}) * factor).flatten(-2);
 }
 

@@ -1,4 +1,4 @@
-// Every normalizer in every model: 20 steps of training, saved and loaded.
+// Every cure in every model: 20 steps of training, saved and loaded.
 #include <ATen/ATen.h>
 
 #include "config/yaml.h"
@@ -45,17 +45,14 @@ Batch batch_for(const std::string& type) {
 }
 
 struct Case {
-  std::string model, normalizer;
+  std::string model, attention;  // a section of a config
 };
 
 class Cure : public TemporaryFolder, public ::testing::WithParamInterface<Case> {
  protected:
   static AttentionConfig attention() {
     AttentionConfig config;
-    // Of five patches an alpha of 4 would leave nothing at the start.
-    const std::string alpha = GetParam().normalizer == "normalized_clipped" ? ", alpha: 1" : "";
-    const std::string section = concat("{softmax: {type: ", GetParam().normalizer, alpha, "}}");
-    config::read(config::parse(section, {"test", 1}), config);
+    config::read(config::parse(GetParam().attention, {"test", 1}), config);
     return config;
   }
 };
@@ -85,7 +82,7 @@ TEST_P(Cure, TrainsAndComesBackFromTheDisk) {
 
   save_pretrained(folder_, trained);
   const Pretrained loaded = load_pretrained(folder_.string());
-  EXPECT_EQ(loaded.attention.softmax->type(), GetParam().normalizer);
+  EXPECT_EQ(config::write(loaded.attention), config::write(trained.attention));
   EXPECT_TRUE(equal(weights_of(loaded), weights_of(trained)));
   if (GetParam().model == "vit") return;
   // Shorter than what the model was built for, and padded.
@@ -101,15 +98,28 @@ TEST_P(Cure, TrainsAndComesBackFromTheDisk) {
 }
 
 std::vector<Case> cases() {
+  std::vector<std::string> sections = {"{query_key_norm: rms}", "{query_key_norm: layer}",
+                                       "{scores_cap: 5}"};
+  for (const auto& entry : normalizers().entries)
+    // Of five patches an alpha of 4 would leave nothing at the start.
+    sections.push_back(concat("{softmax: {type: ", entry.type,
+                              entry.type == "normalized_clipped" ? ", alpha: 1}}" : "}}"));
+  for (const auto& entry : gates().entries)
+    sections.push_back(concat("{gate: {type: ", entry.type, "}}"));
   std::vector<Case> all;
   for (const char* model : {"bert", "opt", "vit"})
-    for (const auto& entry : normalizers().entries) all.push_back({model, entry.type});
+    for (const std::string& section : sections) all.push_back({model, section});
   return all;
 }
 
-INSTANTIATE_TEST_SUITE_P(All, Cure, ::testing::ValuesIn(cases()), [](const auto& info) {
-  return info.param.model + "_" + info.param.normalizer;
-});
+std::string name_of(const ::testing::TestParamInfo<Case>& info) {
+  std::string name = info.param.model;
+  for (const char c : info.param.attention)
+    if (std::isalnum(c) || c == '_') name += c;
+  return name;
+}
+
+INSTANTIATE_TEST_SUITE_P(All, Cure, ::testing::ValuesIn(cases()), name_of);
 
 }  // namespace
 }  // namespace quench
