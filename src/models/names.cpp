@@ -133,6 +133,12 @@ bool is_gate(const std::string& parameter) {
   return parameter.ends_with(".alpha") || parameter.find(".alpha.") != parameter.npos;
 }
 
+bool is_added(const std::string& parameter) {
+  return is_gate(parameter) || parameter.ends_with(".sink") ||
+         parameter.find(".query_norm.") != parameter.npos ||
+         parameter.find(".key_norm.") != parameter.npos;
+}
+
 Json gate_section(const std::map<std::string, at::Tensor>& tensors) {
   for (const auto& [name, tensor] : tensors) {
     if (name.ends_with(".alpha")) return {{"type", "unconditional"}};

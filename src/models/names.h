@@ -35,4 +35,8 @@ Json gate_section(const std::map<std::string, at::Tensor>& tensors);
 // Whether a parameter of ours belongs to a gate.
 bool is_gate(const std::string& parameter);
 
+// Whether it is one that a cure adds to the attention of a vanilla model: a gate, a sink, a norm of
+// query and key.
+bool is_added(const std::string& parameter);
+
 }  // namespace quench

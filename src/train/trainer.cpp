@@ -271,7 +271,7 @@ void check_head(const ModelConfig& from, const ModelConfig& model, const std::st
                ": train.fresh_head=true draws a head for these");
 }
 
-// Copies what the checkpoint `from` has. Only a head and gates may be new: returns their names.
+// Copies what the checkpoint `from` has. Only a head and what a cure adds may be new: returns their names.
 std::vector<std::string> initialize_from(const RunConfig& config,
                                          const std::vector<std::string>& class_names,
                                          Parameters& parameters) {
@@ -301,7 +301,7 @@ std::vector<std::string> initialize_from(const RunConfig& config,
     log_info(concat("not in ", folder, ", freshly drawn: ", listed(missing, 8)));
   std::vector<std::string> lacking = missing;
   std::erase_if(lacking,
-                [&](const auto& name) { return !name.starts_with(body) || is_gate(name); });
+                [&](const auto& name) { return !name.starts_with(body) || is_added(name); });
   check(lacking.empty(), "train.initialize_from: ", folder, " lacks ", listed(lacking, 8));
   check(unexpected.empty(), "train.initialize_from: this model lacks what ", folder,
         " has: ", listed(unexpected, 8));

@@ -194,6 +194,10 @@ TEST_F(CliTrain, OnlyAHeadAndGatesMayBeNew) {
             std::string::npos)
       << flatter.err;
   EXPECT_EQ(start_from("deep", "attention.gate.type=linear").status, 0);
+  std::filesystem::remove_all(folder_ / "second");
+  EXPECT_EQ(start_from("deep", "attention={softmax: {type: sink}, query_key_norm: layer}").status,
+            0);
+  done({"ptq", "second", "--set", "ptq.placement=full", "--json"});
 }
 
 TEST_F(CliTrain, AHeadThatTheOtherModelLacksFollowsTheSeed) {
