@@ -30,7 +30,8 @@ Attention::Attention(Parameters& parameters, const AttentionConfig& config,
   qkv_.weight = &parameters.add_stacked(stacked(".weight"), {d, d}, {3 * d, d}, names.weight);
   qkv_.bias = &parameters.add_stacked(stacked(".bias"), {d}, {3 * d}, names.bias, Role::kBias);
   norm_ = QueryKeyNorm(parameters, config.query_key_norm, names.module, d / shape.heads);
-  normalizer_ = config.softmax->add(parameters, {names.module, shape.heads, shape.max_seq_length});
+  normalizer_ = config.softmax->add(
+      parameters, {names.module, shape.heads, d / shape.heads, shape.max_seq_length});
   gate_logits_ = config.gate->add(parameters, {names.module + ".alpha", d, shape.heads});
   output_ = add_linear(parameters, names.output, d, d, names.output_weight, names.output_bias);
 }
@@ -104,10 +105,13 @@ at::Tensor Attention::composite(const at::Tensor& qkv, const AttentionMask& mask
   const at::Tensor heads =
       qkv.unflatten(-1, {3, shape_.heads, -1}).permute({2, 0, 3, 1, 4});  // [3, B, H, T, d]
   const double scale = 1 / std::sqrt(static_cast<double>(heads.size(-1)));
-  const at::Tensor products = at::matmul(heads[0] * scale, heads[1].transpose(-1, -2));
+  const at::Tensor query = heads[0] * scale;
+  const at::Tensor products = at::matmul(query, heads[1].transpose(-1, -2));
   const at::Tensor scores = taps(scope_, "scores", capped(products, config_.scores_cap));
-  const at::Tensor probs = taps(scope_, "probs", normalizer_(mask_scores(scores, mask), taps));
-  return at::matmul(dropout(probs, shape_.dropout, stream), heads[2]).transpose(1, 2).flatten(-2);
+  const at::Tensor probs =
+      taps(scope_, "probs", normalizer_(mask_scores(scores, mask, 0, query), taps));
+  const at::Tensor context = at::matmul(dropout(probs, shape_.dropout, stream), heads[2]);
+  return with_rest(context, probs, normalizer_, taps).transpose(1, 2).flatten(-2);
 }
 
 }  // namespace quench

@@ -62,11 +62,13 @@ at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                   int64_t length, const Pass& pass) {
   const AttentionOptions& o = pass.options;
   const double scale = 1 / std::sqrt(static_cast<double>(q.size(-1)));
-  const at::Tensor scores = capped(at::matmul(q * scale, k.transpose(-1, -2)), o.scores_cap);
-  at::Tensor probs = o.normalizer(mask_scores(scores, pass.mask, first_row), Taps());
-  if (o.dropout > 0)
-    probs = dropout_rows(probs, o.dropout, o.dropout_key, {first_row, length, length});
-  return at::matmul(probs, v);
+  const at::Tensor query = q * scale;
+  const at::Tensor scores = capped(at::matmul(query, k.transpose(-1, -2)), o.scores_cap);
+  const at::Tensor probs = o.normalizer(mask_scores(scores, pass.mask, first_row, query), Taps());
+  const at::Tensor kept =
+      o.dropout > 0 ? dropout_rows(probs, o.dropout, o.dropout_key, {first_row, length, length})
+                    : probs;
+  return with_rest(at::matmul(kept, v), probs, o.normalizer, Taps());
 }
 
 struct BlockedAttention : torch::autograd::Function<BlockedAttention> {

@@ -63,8 +63,9 @@ at::Tensor MaskedScores::seen() const {
   return seen.defined() ? seen & keys : keys;
 }
 
-MaskedScores mask_scores(const at::Tensor& scores, const AttentionMask& mask, int64_t first_row) {
-  return {masked(scores, mask, first_row), mask, first_row};
+MaskedScores mask_scores(const at::Tensor& scores, const AttentionMask& mask, int64_t first_row,
+                         const at::Tensor& query) {
+  return {masked(scores, mask, first_row), mask, first_row, query};
 }
 
 }  // namespace quench

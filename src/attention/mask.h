@@ -25,6 +25,7 @@ struct MaskedScores {
   at::Tensor values;  // [B, H, R, N], the lowest finite value where a key may not be seen
   AttentionMask mask = {};
   int64_t first_row = 0;
+  at::Tensor query = {};  // [B, H, R, d], scaled
 
   // bool, broadcastable to `values`: the keys that a query may see; undefined: all.
   at::Tensor seen() const;
@@ -33,7 +34,7 @@ struct MaskedScores {
 // Masks scores [B, H, R, N] by the reference's arithmetic (SPEC 1.4): a query whose every key is
 // masked attends to all T alike under a softmax, and what gradient its scores get is the
 // reference's too.
-MaskedScores mask_scores(const at::Tensor& scores, const AttentionMask& mask,
-                         int64_t first_row = 0);
+MaskedScores mask_scores(const at::Tensor& scores, const AttentionMask& mask, int64_t first_row = 0,
+                         const at::Tensor& query = {});
 
 }  // namespace quench

@@ -16,6 +16,7 @@ const config::Registry<Normalizer>& normalizers() {
        make_normalized_clipped},
       {"softmax1", "e^x / (1 + sum e^x)", make_softmax1},
       {"sink", "e^x / (e^s + sum e^x), s learned, one a head", make_sink},
+      {"key_bias", "a learned key beside those of the sequence", make_key_bias},
       {"softpick", "relu(e^x - 1) / sum |e^x - 1|", make_softpick},
       {"sigmoid", "sigmoid(x + bias)", make_sigmoid},
       {"relu", "relu(x) / visible keys", make_relu},
@@ -28,6 +29,13 @@ const config::Registry<Normalizer>& normalizers() {
 
 at::Tensor NormalizerLayer::operator()(const MaskedScores& scores, const Taps& taps) const {
   return formula(scores, taps).to(scores.values.scalar_type());
+}
+
+at::Tensor with_rest(const at::Tensor& context, const at::Tensor& probs,
+                     const NormalizerLayer& layer, const Taps& taps) {
+  if (layer.rest == nullptr) return context;
+  const at::Tensor rest = 1 - probs.sum(-1, /*keepdim=*/true);
+  return context + rest * tapped(*layer.rest, taps).unsqueeze(1).to(context.scalar_type());
 }
 
 at::Tensor widened(const at::Tensor& scores) {

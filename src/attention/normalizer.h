@@ -26,7 +26,7 @@ struct Stretch {
 // What a normalizer is told of the layer that it stands in.
 struct NormalizerShape {
   std::string module;  // how the names of its parameters begin: "<attention module>"
-  int64_t heads = 1;
+  int64_t heads = 1, head_size = 1;
   int64_t max_seq_length = 0;  // the configured length, not that of a batch
 };
 
@@ -38,6 +38,8 @@ struct NormalizerLayer {
   // Set where that is a stretched and clipped softmax, which the fused kernels compute.
   std::optional<Stretch> stretch = {};
   std::vector<Parameter*> parameters = {};
+  // [H, d]: what a query gets for the rest of its probabilities to 1; null: nothing.
+  Parameter* rest = nullptr;
 
   // The formula, rounded once to the dtype of the scores.
   at::Tensor operator()(const MaskedScores& scores, const Taps& taps) const;
@@ -53,6 +55,10 @@ class Normalizer {
 };
 
 const config::Registry<Normalizer>& normalizers();
+
+// context [B, H, R, d] plus what a layer gives for the rest of the probabilities [B, H, R, N] to 1.
+at::Tensor with_rest(const at::Tensor& context, const at::Tensor& probs,
+                     const NormalizerLayer& layer, const Taps& taps);
 
 // What normalizers are made of. Scores of half precision in float32.
 at::Tensor widened(const at::Tensor& scores);

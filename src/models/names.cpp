@@ -134,8 +134,8 @@ bool is_gate(const std::string& parameter) {
 }
 
 bool is_added(const std::string& parameter) {
-  return is_gate(parameter) || parameter.ends_with(".sink") ||
-         parameter.find(".query_norm.") != parameter.npos ||
+  return is_gate(parameter) || parameter.ends_with(".sink") || parameter.ends_with(".key_bias") ||
+         parameter.ends_with(".value_bias") || parameter.find(".query_norm.") != parameter.npos ||
          parameter.find(".key_norm.") != parameter.npos;
 }
 

@@ -37,7 +37,7 @@ std::shared_ptr<Normalizer> clipped(double gamma, double zeta) {
 
 NormalizerLayer layer_of(const Normalizer& normalizer) {
   Parameters none;
-  return normalizer.add(none, {"a", 3, 37});
+  return normalizer.add(none, {"a", 3, 8, 37});
 }
 
 constexpr int64_t kBatch = 2, kLength = 37, kHeads = 3, kWidth = 24;

@@ -40,8 +40,19 @@ at::Tensor definition(const at::Tensor& x, const AttentionConfig& config, const 
     at::Tensor value = of_head(v);
     at::Tensor scores = at::matmul(query, key.transpose(1, 2)) / std::sqrt(double{kHead});
     if (config.scores_cap) scores = *config.scores_cap * at::tanh(scores / *config.scores_cap);
-    const at::Tensor weights =
-        at::softmax(scores.masked_fill(future, -std::numeric_limits<double>::infinity()), -1);
+    scores = scores.masked_fill(future, -std::numeric_limits<double>::infinity());
+    const bool biased = p.contains("self.key_bias");
+    if (biased)  // one more key, and its value
+      scores = at::cat(
+          {at::matmul(query, p.at("self.key_bias")[h]).unsqueeze(-1) / std::sqrt(double{kHead}),
+           scores},
+          -1);
+    const at::Tensor weights = at::softmax(scores, -1);
+    if (biased) {
+      const at::Tensor own = p.contains("self.value_bias") ? p.at("self.value_bias")[h]
+                                                           : at::zeros({kHead}, at::kDouble);
+      value = at::cat({own.expand({x.size(0), 1, kHead}), value}, 1);
+    }
     at::Tensor gate;
     if (config.gate->type() == "value")
       gate = at::sigmoid(at::matmul(v, p.at("self.alpha.value.weight").t())).narrow(-1, h, 1);
@@ -115,8 +126,9 @@ TEST_P(Around, IsItsDefinition) {
 
 INSTANTIATE_TEST_SUITE_P(Attention, Around,
                          ::testing::Values("{}", "{query_key_norm: rms}", "{query_key_norm: layer}",
-                                           "{scores_cap: 0.7}", "{gate: {type: elementwise}}",
-                                           "{gate: {type: value}}",
+                                           "{scores_cap: 0.7}", "{softmax: {type: key_bias}}",
+                                           "{softmax: {type: key_bias, value: true}}",
+                                           "{gate: {type: elementwise}}", "{gate: {type: value}}",
                                            "{gate: {type: value, side: query}}",
                                            "{query_key_norm: layer, scores_cap: 2, gate: {type: "
                                            "value}}"));
@@ -125,6 +137,7 @@ INSTANTIATE_TEST_SUITE_P(Attention, Around,
 TEST(AroundInBlocks, IsItsDefinition) {
   ASSERT_TRUE(attention_block_rows(at::empty({2, 900, 3 * kWidth}), kHeads));
   expect_definition("{query_key_norm: rms, scores_cap: 2, gate: {type: elementwise}}", 900, "");
+  expect_definition("{softmax: {type: key_bias, value: true, init_std: 1}}", 900, "");
 }
 
 }  // namespace

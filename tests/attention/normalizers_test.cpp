@@ -38,11 +38,13 @@ class WorkedExample : public ::testing::TestWithParam<Example> {};
 TEST_P(WorkedExample, HasTheseValuesAndGradients) {
   const Example& e = GetParam();
   Parameters parameters;
-  const NormalizerLayer layer = make(e.type, e.options)->add(parameters, {"a", 1, 4});
+  const NormalizerLayer layer = make(e.type, e.options)->add(parameters, {"a", 1, 2, 4});
   parameters.to(at::kCPU, at::kDouble);
   for (Parameter& parameter : parameters.all()) parameter.value.detach().fill_(0.5);
   const at::Tensor x = row(e.x).requires_grad_();
-  const at::Tensor y = layer({x}, Taps());
+  // Of key_bias: a key of halves and a query that makes its score 0.3.
+  const MaskedScores scores{x, {}, 0, at::full({1, 1, 1, 2}, 0.3, at::kDouble)};
+  const at::Tensor y = layer(scores, Taps());
   EXPECT_LT(testing::max_difference(y.detach(), row(e.y)), 6e-7) << y;
   if (e.gradient.empty()) return;
   y.backward(row({1, 2, 3, 4}));
@@ -79,6 +81,7 @@ INSTANTIATE_TEST_SUITE_P(
                 kX,
                 {0.563021, 0.207124, 0.076197, 0.028031},
                 {-0.179032, 0.141262, 0.128164, 0.07518}},
+        Example{"key_bias", {}, kX, {0.576141, 0.211951, 0.077972, 0.028684}, {}},
         Example{"softpick", {}, kX, {0.731059, 0.196612, 0, 0}, {}},
         Example{"softpick",
                 {},
@@ -116,13 +119,17 @@ AttentionMask mask_of(bool causal, bool padded) {
 
 class EveryNormalizer : public ::testing::TestWithParam<std::string> {
  protected:
-  EveryNormalizer() : layer_(make(GetParam(), options())->add(parameters_, {"a", kHeads, 7})) {
+  EveryNormalizer() : layer_(make(GetParam(), options())->add(parameters_, {"a", kHeads, 3, 7})) {
     parameters_.initialize(3);
     parameters_.to(at::kCPU, at::kDouble);
   }
   static Json options() { return GetParam() == "top_k" ? Json{{"k", 2}} : Json::object(); }
   at::Tensor operator()(const at::Tensor& scores, const AttentionMask& mask) const {
-    return layer_(mask_scores(scores, mask), Taps());
+    return layer_(mask_scores(scores, mask, 0, queries()), Taps());
+  }
+  static at::Tensor queries() {
+    return at::sin(at::arange(kBatch * kHeads * kKeys * 3, at::kDouble))
+        .view({kBatch, kHeads, kKeys, 3});
   }
   static at::Tensor scores(at::ScalarType dtype = at::kDouble) {
     const auto generator = at::detail::createCPUGenerator(5);
@@ -155,8 +162,9 @@ TEST_P(EveryNormalizer, HiddenKeysAreAsIfTheyWereNotThere) {
             }
             const at::Tensor index = at::tensor(keys);
             at::Tensor alone = x[b].narrow(1, i, 1).index_select(2, index).unsqueeze(0);
+            const at::Tensor query = queries()[b].narrow(1, i, 1).unsqueeze(0);
             at::Tensor expected = at::zeros({kKeys}, at::kDouble);
-            expected.index_put_({index}, layer_({alone}, Taps())[0][h][0].detach());
+            expected.index_put_({index}, layer_({alone, {}, 0, query}, Taps())[0][h][0].detach());
             EXPECT_LT(testing::max_difference(y[b][h][i].detach(), expected), 1e-14)
                 << causal << padded << b << h << i;
           }

@@ -70,7 +70,8 @@ class Layer {
     const auto normalizer = std::make_shared<ClippedSoftmax>();
     normalizer->alpha = 12;
     Parameters none;
-    options_ = {normalizer->add(none, {"", o.heads, length}), {}, o.heads, o.dropout, 1};
+    options_ = {
+        normalizer->add(none, {"", o.heads, o.head_size, length}), {}, o.heads, o.dropout, 1};
     const int64_t width = o.heads * o.head_size;
     const auto random = [&](int64_t columns) {
       return at::randn({o.batch, length, columns}).to(device_, dtype_of(o.precision));

@@ -10,6 +10,7 @@ namespace quench {
 std::shared_ptr<Normalizer> make_normalized_clipped();
 std::shared_ptr<Normalizer> make_softmax1();
 std::shared_ptr<Normalizer> make_sink();
+std::shared_ptr<Normalizer> make_key_bias();
 std::shared_ptr<Normalizer> make_softpick();
 std::shared_ptr<Normalizer> make_sigmoid();
 std::shared_ptr<Normalizer> make_relu();
