@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <csignal>
 #include <exception>
+#include <filesystem>
 #include <iostream>
 #include <new>
 #include <stdexcept>
@@ -90,6 +91,10 @@ int main(int argc, char** argv) {
     return 1;
   } catch (const std::length_error&) {  // of a vector: more than any memory
     std::cerr << "quench: " << in_brief("cannot allocate memory") << std::endl;
+    return 1;
+  } catch (const std::filesystem::filesystem_error& error) {  // a name that is too long
+    std::cerr << "quench: " << error.path1().string() << ": " << error.code().message()
+              << std::endl;
     return 1;
   } catch (const std::exception& error) {
     std::cerr << "quench: " << in_brief(error.what()) << std::endl;

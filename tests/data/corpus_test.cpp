@@ -82,6 +82,9 @@ TEST(ExpandFiles, ErrorNamesThePatternWithoutMatch) {
             }).find("*.text"),
             std::string::npos);
   EXPECT_NE(error_of([&] { expand_files({scratch / ""}); }).find("folder"), std::string::npos);
+  const std::string long_name(5000, 'x');  // found by fuzzing
+  EXPECT_NE(error_of([&] { expand_files({long_name}); }).find("no file matches"),
+            std::string::npos);
 }
 
 TEST(Utf8, FindsTheFirstIllFormedByte) {

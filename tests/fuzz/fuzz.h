@@ -43,12 +43,14 @@ inline std::pair<std::string_view, std::string_view> halves(std::string_view inp
   return {input.substr(0, end), input.substr(std::min(end + 1, input.size()))};
 }
 
-// Anything else that is thrown ends the process: a finding.
+// Anything else that is thrown ends the process: a finding. Of the file system's own errors main()
+// makes a sentence.
 template <class Call>
 int only_errors(Call call) {
   try {
     call();
   } catch (const Error&) {
+  } catch (const std::filesystem::filesystem_error&) {
   }
   return 0;
 }
