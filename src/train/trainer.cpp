@@ -271,7 +271,8 @@ void check_head(const ModelConfig& from, const ModelConfig& model, const std::st
                ": train.fresh_head=true draws a head for these");
 }
 
-// Copies what the checkpoint `from` has. Only a head and what a cure adds may be new: returns their names.
+// Copies what the checkpoint `from` has. Only a head and what a cure adds may be new: returns their
+// names.
 std::vector<std::string> initialize_from(const RunConfig& config,
                                          const std::vector<std::string>& class_names,
                                          Parameters& parameters) {
