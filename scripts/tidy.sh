@@ -11,7 +11,8 @@ for library in libpng libwebp icu-uc; do
   for flag in $(pkg-config --cflags-only-I "$library"); do includes+=("$flag"); done
 done
 # shellcheck disable=SC2016  # the inner shell expands it
-find src/base src/config src/data src/report src/io/atomic_file.cpp src/io/file_lock.cpp src/io/mapped_file.cpp \
+find src/base src/config src/data src/report src/io/appended_file.cpp src/io/atomic_file.cpp src/io/file_lock.cpp \
+  src/io/make_once.cpp src/io/mapped_file.cpp \
   -name '*.cpp' -print0 |
   INCLUDES="${includes[*]}" xargs -0 -n 4 -P "$(nproc)" bash -c \
     'read -r -a flags <<<"$INCLUDES"; clang-tidy --quiet "$@" -- -std=c++20 "${flags[@]}"' tidy
