@@ -40,18 +40,24 @@ Json to_json(const TokenIndex& index) {
 
 namespace {
 
+int64_t count(const Json& json, const char* key) {
+  const Json& value = json.at(key);
+  check(value.is_number_integer(), key, " is ", dump(value), "; expected a whole number.");
+  return value.get<int64_t>();
+}
+
 TokenIndex from_json(const Json& json) {
   TokenIndex index;
   check(json.at("format") == kTokenSetFormat, "the format is ", json.at("format"), "; expected \"",
         kTokenSetFormat, "\".");
   index.dtype = json.at("dtype");
-  index.vocab_size = json.at("vocab_size");
-  index.chunk_length = json.at("chunk_length");
-  index.documents = json.at("documents");
+  index.vocab_size = count(json, "vocab_size");
+  index.chunk_length = count(json, "chunk_length");
+  index.documents = count(json, "documents");
   index.tokenizer = json.at("tokenizer");
   index.key = json.at("key");
   for (const Json& shard : json.at("shards")) {
-    index.shards.push_back({shard.at("file"), shard.at("tokens"), shard.at("checksum")});
+    index.shards.push_back({shard.at("file"), count(shard, "tokens"), shard.at("checksum")});
   }
   check(index.dtype == "uint16" || index.dtype == "uint32", "dtype is \"", index.dtype,
         "\"; expected uint16 or uint32.");

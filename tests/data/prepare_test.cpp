@@ -397,6 +397,19 @@ TEST_F(Prepare, WorksWithASlashAtTheEndAndInNewFolders) {
 
 using TokenSetFiles = Prepare;
 
+TEST_F(TokenSetFiles, CountsAreWholeNumbers) {
+  prepared();
+  const std::string index = scratch_.read("set/index.json");
+  for (const char* number : {"3e43", "1.5", "\"3\""}) {  // the first found by fuzzing
+    std::string changed = index;
+    const std::string key = "\"chunk_length\": ";
+    changed.replace(changed.find(key) + key.size(), 1, number);
+    scratch_.write("set/index.json", changed);
+    const std::string error = error_of([&] { TokenSet::open(folder()); });
+    EXPECT_NE(error.find("chunk_length is "), std::string::npos) << error;
+  }
+}
+
 TEST_F(TokenSetFiles, ErrorNamesATruncatedOrMissingShard) {
   prepared();
   fs::resize_file(folder() + "/tokens-00000.bin", 17);
