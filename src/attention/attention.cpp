@@ -90,14 +90,16 @@ at::Tensor Attention::context(const at::Tensor& qkv, const AttentionMask& mask, 
       library_attention_takes(qkv, shape_.heads, mask))
     return library_attention(qkv, shape_.heads, mask);
   if (!inner && stretch && fused_attention_takes(qkv))
-    return fused_attention(qkv, mask.keys,
-                           {shape_.heads, mask.causal, *stretch, p, p > 0 ? stream.next() : 0});
+    return fused_attention(
+        qkv, mask.keys,
+        {shape_.heads, mask.causal, *stretch, p, p > 0 ? stream.next() : DropoutSite()});
   const std::optional<int64_t> block_rows = attention_block_rows(qkv, shape_.heads);
   const bool own_weights = taps.replaces_weights() && !normalizer_.parameters.empty();
   if (inner || own_weights || !block_rows) return composite(qkv, mask, taps, stream);
-  const uint64_t key = p > 0 ? stream.next() : 0;
-  return blocked_attention(qkv, mask, {normalizer_, config_.scores_cap, shape_.heads, p, key},
-                           *block_rows);
+  return blocked_attention(
+      qkv, mask,
+      {normalizer_, config_.scores_cap, shape_.heads, p, p > 0 ? stream.next() : DropoutSite()},
+      *block_rows);
 }
 
 at::Tensor Attention::composite(const at::Tensor& qkv, const AttentionMask& mask, const Taps& taps,

@@ -9,8 +9,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "nn/dropout.h"
-
 namespace quench {
 namespace {
 
@@ -66,8 +64,7 @@ at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
   const at::Tensor scores = capped(at::matmul(query, k.transpose(-1, -2)), o.scores_cap);
   const at::Tensor probs = o.normalizer(mask_scores(scores, pass.mask, first_row, query), Taps());
   const at::Tensor kept =
-      o.dropout > 0 ? dropout_rows(probs, o.dropout, o.dropout_key, {first_row, length, length})
-                    : probs;
+      o.dropout > 0 ? dropout_rows(probs, o.dropout, o.site, {first_row, length, length}) : probs;
   return with_rest(at::matmul(kept, v), probs, o.normalizer, Taps());
 }
 

@@ -9,6 +9,7 @@
 
 #include "attention/mask.h"
 #include "attention/normalizer.h"
+#include "nn/dropout.h"
 
 namespace quench {
 
@@ -17,7 +18,7 @@ struct AttentionOptions {
   std::optional<double> scores_cap = {};
   int64_t heads = 1;
   double dropout = 0;  // of the probabilities
-  uint64_t dropout_key = 0;
+  DropoutSite site = {};
 };
 
 // cap tanh(scores / cap); the scores where there is no cap.

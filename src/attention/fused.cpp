@@ -22,7 +22,8 @@ struct FusedAttention : torch::autograd::Function<FusedAttention> {
     ctx->saved_data["gamma"] = options.stretch.gamma;
     ctx->saved_data["zeta"] = options.stretch.zeta;
     ctx->saved_data["dropout"] = options.dropout;
-    ctx->saved_data["key"] = static_cast<int64_t>(options.dropout_key);
+    ctx->saved_data["key"] = static_cast<int64_t>(options.site.key);
+    ctx->saved_data["first_sample"] = options.site.first_sample;
     return cpu ? fused_cpu_forward(source, mask, options)
                : fused_cuda_forward(source, qkv.size(1), mask, options);
   }
@@ -35,7 +36,8 @@ struct FusedAttention : torch::autograd::Function<FusedAttention> {
         ctx->saved_data["causal"].toBool(),
         {ctx->saved_data["gamma"].toDouble(), ctx->saved_data["zeta"].toDouble()},
         ctx->saved_data["dropout"].toDouble(),
-        static_cast<uint64_t>(ctx->saved_data["key"].toInt())};
+        {static_cast<uint64_t>(ctx->saved_data["key"].toInt()),
+         ctx->saved_data["first_sample"].toInt()}};
     const auto backward = saved[0].is_cpu() ? fused_cpu_backward : fused_cuda_backward;
     return {backward(saved[0], saved[1], options, grads[0].contiguous()), at::Tensor(),
             at::Tensor()};

@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "attention/normalizer.h"
+#include "nn/dropout.h"
 
 namespace quench {
 
@@ -13,7 +14,7 @@ struct FusedAttentionOptions {
   bool causal = false;
   Stretch stretch;
   double dropout = 0;  // of the probabilities, after clipping
-  uint64_t dropout_key = 0;
+  DropoutSite site = {};
 };
 
 // Whether there are kernels for qkv, by its device and dtype.

@@ -115,7 +115,7 @@ struct Problem {
   bool causal;
   const bool* key_mask;  // [B, T] or null
   RowTransform transform;
-  uint64_t dropout_key;
+  DropoutSite site;
 
   int64_t head_size() const { return width / heads; }
   int64_t stride() const { return 3 * width; }
@@ -130,10 +130,11 @@ struct Problem {
   int64_t seen(int64_t row, int64_t n) const { return std::min(keys(row + 1), n); }
 
   uint64_t row_key(int64_t head_index, int64_t row, uint32_t& first) const {
+    const int64_t head_of_step = site.first_sample * heads + head_index;
     const uint64_t element =
-        static_cast<uint64_t>(head_index * length + row) * static_cast<uint64_t>(length);
+        static_cast<uint64_t>(head_of_step * length + row) * static_cast<uint64_t>(length);
     first = static_cast<uint32_t>(element);
-    return dropout_block_key(dropout_key, element >> 32);
+    return dropout_block_key(site.key, element >> 32);
   }
 
   // The reference bounds causal scores from below by a maximum, whose gradient is halved at a tie:
@@ -240,9 +241,9 @@ Problem make_problem(const at::Tensor& qkv, const at::Tensor& key_mask,
                          o.dropout > 0,
                          dropout_threshold(o.dropout),
                          static_cast<float>(1 / (1 - o.dropout))};
-  return {qkv.size(0), qkv.size(1),  qkv.size(2) / 3,
-          o.heads,     o.causal,     key_mask.defined() ? key_mask.const_data_ptr<bool>() : nullptr,
-          transform,   o.dropout_key};
+  return {qkv.size(0), qkv.size(1), qkv.size(2) / 3,
+          o.heads,     o.causal,    key_mask.defined() ? key_mask.const_data_ptr<bool>() : nullptr,
+          transform,   o.site};
 }
 
 }  // namespace

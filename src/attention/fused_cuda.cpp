@@ -37,7 +37,7 @@ struct Rows {
   float factor, gamma;  // clip(factor p + gamma, 0, 1)
   u32 threshold;        // of dropout
   float keep_scale;     // 0: no dropout
-  u64 dropout_key;
+  u64 dropout_key, first_group;  // of the pass, in its step
 };
 
 // One row, as its threads see it.
@@ -59,7 +59,7 @@ struct Row {
     return (r.causal && key > query) || (mask && !mask[key]);
   }
   __device__ float kept(int key) const {
-    const u64 element = (group * r.length + query) * r.length + key;
+    const u64 element = ((r.first_group + group) * r.length + query) * r.length + key;
     return hash(r.dropout_key, element) >= r.threshold ? r.keep_scale : 0.f;
   }
 };
@@ -199,7 +199,7 @@ struct Rows {
   float factor, gamma;
   uint32_t threshold;
   float keep_scale;
-  uint64_t dropout_key;
+  uint64_t dropout_key, first_group;
 };
 
 // How the threads of a block share its rows.
@@ -325,7 +325,8 @@ class Call {
             static_cast<float>(o.stretch.gamma),
             dropout_threshold(o.dropout),
             o.dropout > 0 ? static_cast<float>(1 / (1 - o.dropout)) : 0.f,
-            o.dropout_key};
+            o.site.key,
+            static_cast<uint64_t>(o.site.first_sample * o.heads)};
   }
 
   FusedAttentionOptions options_;

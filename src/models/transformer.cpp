@@ -34,11 +34,11 @@ TransformerLayer::TransformerLayer(Parameters& parameters, const LayerOptions& o
                          options.weight, options.bias)) {}
 
 at::Tensor TransformerLayer::add_residual(const at::Tensor& branch, const at::Tensor& residual,
-                                          ForwardContext& context) const {
+                                          const RowPlace& place, ForwardContext& context) const {
   if (options_.drop_path > 0 && context.stream.training())
     return residual + drop_path(dropout(branch, options_.hidden_dropout, context.stream),
                                 options_.drop_path, context.stream);
-  return dropout_add(branch, residual, options_.hidden_dropout, context.stream);
+  return dropout_add(branch, residual, options_.hidden_dropout, context.stream, place);
 }
 
 at::Tensor TransformerLayer::feed_forward(const at::Tensor& x, const Taps& taps) const {
@@ -58,12 +58,13 @@ at::Tensor TransformerLayer::operator()(const at::Tensor& input, const Attention
 
   const at::Tensor attended = attention_(options_.pre_norm ? attention_norm(input) : input, mask,
                                          taps, context.stream, rows);
-  at::Tensor x =
-      taps(scope_, "attention.residual", add_residual(attended, select_rows(input, rows), context));
+  const RowPlace place{0, input.size(1), input.size(2), rows};
+  at::Tensor x = taps(scope_, "attention.residual",
+                      add_residual(attended, select_rows(input, rows), place, context));
   if (!options_.pre_norm) x = attention_norm(x);
 
   const at::Tensor fed = feed_forward(options_.pre_norm ? output_norm(x) : x, taps);
-  x = taps(scope_, "ffn.residual", add_residual(fed, x, context));
+  x = taps(scope_, "ffn.residual", add_residual(fed, x, place, context));
   if (!options_.pre_norm) x = output_norm(x);
   return taps(scope_, "output", x);
 }

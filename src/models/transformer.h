@@ -49,7 +49,7 @@ class TransformerLayer {
 
  private:
   at::Tensor add_residual(const at::Tensor& branch, const at::Tensor& residual,
-                          ForwardContext& context) const;
+                          const RowPlace& place, ForwardContext& context) const;
   at::Tensor feed_forward(const at::Tensor& x, const Taps& taps) const;
 
   LayerOptions options_;

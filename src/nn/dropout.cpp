@@ -31,26 +31,15 @@ QUENCH_SIMD void drop_range(const float* x, const float* residual, float* out, i
   }
 }
 
-// x [..., R, C] as rows of a larger tensor (RowBlock), element by element.
-struct Layout {
-  int64_t row_size, rows_in;
-  RowBlock place;
-
-  Layout(const at::Tensor& x, const RowBlock& where)
-      : row_size(x.size(-1)), rows_in(x.dim() > 1 ? x.size(-2) : 1), place(where) {}
-  // The element of the larger tensor that the first one of `row` is.
-  int64_t first_element(int64_t row) const {
-    return (row / rows_in * place.rows + place.first_row + row % rows_in) * place.columns;
-  }
-};
-
-RowBlock whole(const at::Tensor& x) { return {0, x.dim() > 1 ? x.size(-2) : 1, x.size(-1)}; }
+RowPlace whole(const at::Tensor& x) { return {0, x.dim() > 2 ? x.size(-2) : 1, x.size(-1)}; }
 
 // out = residual (may be undefined) + dropout(x); all float32 on the CPU, contiguous.
-at::Tensor cpu_dropout(const at::Tensor& x, const at::Tensor& residual, double p, uint64_t key,
-                       const RowBlock& place) {
+at::Tensor cpu_dropout(const at::Tensor& x, const at::Tensor& residual, double p,
+                       const DropoutSite& site, const RowPlace& place) {
   at::Tensor result = at::empty_like(x);
-  const Layout layout(x, place);
+  const int64_t row_size = x.size(-1), rows_in = rows_of_group(x, place),
+                first = first_element(x, site, place);
+  const int64_t* index = place.index.defined() ? place.index.const_data_ptr<int64_t>() : nullptr;
   const float* in = x.const_data_ptr<float>();
   const float* base = residual.defined() ? residual.const_data_ptr<float>() : nullptr;
   float* out = result.mutable_data_ptr<float>();
@@ -58,12 +47,13 @@ at::Tensor cpu_dropout(const at::Tensor& x, const at::Tensor& residual, double p
   const float scale = static_cast<float>(1 / (1 - p));
   at::parallel_for(0, x.numel(), kGrain, [&](int64_t begin, int64_t end) {
     while (begin < end) {
-      const int64_t row = begin / layout.row_size;
-      const int64_t element = layout.first_element(row) + begin - row * layout.row_size;
+      const int64_t row = begin / row_size;
+      const int64_t row_of_whole = index ? index[row] : row / rows_in * place.rows + row % rows_in;
+      const int64_t element = first + row_of_whole * place.columns + begin - row * row_size;
       const int64_t to_block = (((element >> 32) + 1) << 32) - element;
-      const int64_t stop = std::min({end, (row + 1) * layout.row_size, begin + to_block});
+      const int64_t stop = std::min({end, (row + 1) * row_size, begin + to_block});
       drop_range(in + begin, base ? base + begin : nullptr, out + begin, stop - begin,
-                 dropout_block_key(key, static_cast<uint64_t>(element >> 32)),
+                 dropout_block_key(site.key, static_cast<uint64_t>(element >> 32)),
                  static_cast<uint32_t>(element), threshold, scale);
       begin = stop;
     }
@@ -74,37 +64,40 @@ at::Tensor cpu_dropout(const at::Tensor& x, const at::Tensor& residual, double p
 bool cpu_takes(const at::Tensor& x) { return x.is_cpu() && x.scalar_type() == at::kFloat; }
 
 // residual (may be undefined) + dropout(x).
-at::Tensor drop(const at::Tensor& x, const at::Tensor& residual, double p, uint64_t key,
-                const RowBlock& place) {
+at::Tensor drop(const at::Tensor& x, const at::Tensor& residual, double p, const DropoutSite& site,
+                const RowPlace& place) {
   const at::Tensor base = residual.defined() ? residual.contiguous() : residual;
   const bool with_residual =
       !base.defined() || (base.sizes() == x.sizes() && base.device() == x.device());
   if (with_residual && cpu_takes(x) && (!base.defined() || cpu_takes(base)))
-    return cpu_dropout(x.contiguous(), base, p, key, place);
+    return cpu_dropout(x.contiguous(), base, p, site, place);
   if (with_residual && cuda_dropout_takes(x) && (!base.defined() || cuda_dropout_takes(base)))
-    return cuda_dropout(x.contiguous(), base, p, key, place);
-  const at::Tensor dropped = dropout_rows_composed(x, p, key, place);
+    return cuda_dropout(x.contiguous(), base, p, site, place);
+  const at::Tensor dropped = dropout_rows_composed(x, p, site, place);
   return base.defined() ? base + dropped : dropped;
 }
 
 // y = dropout(x) + residual, the mask formed again in the backward pass.
 struct Dropout : torch::autograd::Function<Dropout> {
   static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& x,
-                            const std::optional<at::Tensor>& residual, double p, int64_t key,
-                            const RowBlock& place) {
+                            const std::optional<at::Tensor>& residual, double p,
+                            const DropoutSite& site, const RowPlace& place) {
+    ctx->save_for_backward({place.index});
     ctx->saved_data["p"] = p;
-    ctx->saved_data["key"] = key;
+    ctx->saved_data["key"] = static_cast<int64_t>(site.key);
+    ctx->saved_data["first_sample"] = site.first_sample;
     ctx->saved_data["residual"] = residual.has_value();
     ctx->saved_data["place"] = std::vector<int64_t>{place.first_row, place.rows, place.columns};
-    return drop(x, residual.value_or(at::Tensor()), p, static_cast<uint64_t>(key), place);
+    return drop(x, residual.value_or(at::Tensor()), p, site, place);
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
                                                  torch::autograd::variable_list grads) {
     const std::vector<int64_t> place = ctx->saved_data["place"].toIntVector();
-    const at::Tensor grad =
-        drop(grads[0], {}, ctx->saved_data["p"].toDouble(),
-             static_cast<uint64_t>(ctx->saved_data["key"].toInt()), {place[0], place[1], place[2]});
+    const DropoutSite site{static_cast<uint64_t>(ctx->saved_data["key"].toInt()),
+                           ctx->saved_data["first_sample"].toInt()};
+    const at::Tensor grad = drop(grads[0], {}, ctx->saved_data["p"].toDouble(), site,
+                                 {place[0], place[1], place[2], ctx->get_saved_variables()[0]});
     const at::Tensor grad_residual = ctx->saved_data["residual"].toBool() ? grads[0] : at::Tensor();
     return {grad, grad_residual, at::Tensor(), at::Tensor(), at::Tensor()};
   }
@@ -112,9 +105,19 @@ struct Dropout : torch::autograd::Function<Dropout> {
 
 }  // namespace
 
-uint64_t DropoutStream::next() {
+DropoutSite DropoutStream::next() {
   CounterRng rng({seed_, step_, site_++});
-  return rng.next();
+  return {rng.next(), first_sample_};
+}
+
+int64_t first_element(const at::Tensor& x, const DropoutSite& site, const RowPlace& place) {
+  int64_t groups = 1;  // of a sample
+  for (int64_t i = 1; i + 2 < x.dim(); ++i) groups *= x.size(i);
+  return (site.first_sample * groups * place.rows + place.first_row) * place.columns;
+}
+
+int64_t rows_of_group(const at::Tensor& x, const RowPlace& place) {
+  return place.index.defined() ? x.size(0) : x.dim() > 2 ? x.size(-2) : 1;
 }
 
 uint64_t dropout_block_key(uint64_t key, uint64_t block) {
@@ -128,31 +131,37 @@ at::Tensor dropout(const at::Tensor& x, double p, DropoutStream& stream) {
 
 at::Tensor dropout_add(const at::Tensor& x, const at::Tensor& residual, double p,
                        DropoutStream& stream) {
+  return dropout_add(x, residual, p, stream, whole(x));
+}
+
+at::Tensor dropout_add(const at::Tensor& x, const at::Tensor& residual, double p,
+                       DropoutStream& stream, const RowPlace& place) {
   if (!stream.training() || p == 0) return residual + x;
-  return Dropout::apply(x, residual, p, static_cast<int64_t>(stream.next()), whole(x));
+  return Dropout::apply(x, residual, p, stream.next(), place);
 }
 
-at::Tensor dropout_rows(const at::Tensor& x, double p, uint64_t key, const RowBlock& place) {
-  return Dropout::apply(x, std::nullopt, p, static_cast<int64_t>(key), place);
+at::Tensor dropout_rows(const at::Tensor& x, double p, const DropoutSite& site,
+                        const RowPlace& place) {
+  return Dropout::apply(x, std::nullopt, p, site, place);
 }
 
-at::Tensor dropout_rows_composed(const at::Tensor& x, double p, uint64_t key,
-                                 const RowBlock& place) {
+at::Tensor dropout_rows_composed(const at::Tensor& x, double p, const DropoutSite& site,
+                                 const RowPlace& place) {
   constexpr int64_t kLow = 0xffffffff;
   const auto indices = [&](int64_t n) { return at::arange(n, x.options().dtype(at::kLong)); };
-  const Layout layout(x, place);
-  const int64_t count = x.numel() / std::max<int64_t>(layout.row_size, 1);
-  if (count == 0) return x;
-  const at::Tensor row = indices(count).unsqueeze(1);
-  const at::Tensor group = row.div(layout.rows_in, "floor");
-  const at::Tensor first =
-      (row + (group * (place.rows - layout.rows_in) + place.first_row)) * place.columns;
-  at::Tensor hash = first + indices(layout.row_size);
+  if (x.numel() == 0) return x;
+  const int64_t row_size = x.size(-1), rows_in = rows_of_group(x, place);
+  const at::Tensor row = indices(x.numel() / row_size);
+  const at::Tensor row_of_whole = place.index.defined()
+                                      ? place.index
+                                      : row + row.div(rows_in, "floor") * (place.rows - rows_in);
+  at::Tensor hash = (row_of_whole.unsqueeze(1) * place.columns + indices(row_size))
+                        .add_(first_element(x, site, place));
   // The two halves of each element's key: one, but in tensors of more than 2^32 elements.
-  const int64_t last_block = (layout.first_element(count - 1) + layout.row_size - 1) >> 32;
+  const int64_t last_block = hash.max().item<int64_t>() >> 32;
   std::vector<int64_t> low, high;
   for (int64_t block = 0; block <= last_block; ++block) {
-    const uint64_t block_key = dropout_block_key(key, static_cast<uint64_t>(block));
+    const uint64_t block_key = dropout_block_key(site.key, static_cast<uint64_t>(block));
     low.push_back(static_cast<int64_t>(block_key & kLow));
     high.push_back(static_cast<int64_t>(block_key >> 32));
   }
@@ -178,13 +187,9 @@ at::Tensor dropout_rows_composed(const at::Tensor& x, double p, uint64_t key,
 
 at::Tensor drop_path(const at::Tensor& x, double p, DropoutStream& stream) {
   if (!stream.training() || p == 0) return x;
-  CounterRng rng({stream.next()});
-  at::Tensor keep = at::empty({x.size(0)}, at::kFloat);
-  for (int64_t i = 0; i < x.size(0); ++i)
-    keep.mutable_data_ptr<float>()[i] = rng.bernoulli(p) ? 0.f : static_cast<float>(1 / (1 - p));
   std::vector<int64_t> shape(static_cast<size_t>(x.dim()), 1);
   shape[0] = x.size(0);
-  return x * keep.view(shape).to(x.device(), x.scalar_type(), /*non_blocking=*/true);
+  return x * dropout(at::ones(shape, x.options()), p, stream);
 }
 
 }  // namespace quench

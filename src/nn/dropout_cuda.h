@@ -16,7 +16,7 @@ bool cuda_dropout_takes(const at::Tensor& x);
 
 // residual (may be undefined; any shape of as many elements) + dropout(x), in the dtype to which
 // theirs promote. Both contiguous.
-at::Tensor cuda_dropout(const at::Tensor& x, const at::Tensor& residual, double p, uint64_t key,
-                        const RowBlock& place);
+at::Tensor cuda_dropout(const at::Tensor& x, const at::Tensor& residual, double p,
+                        const DropoutSite& site, const RowPlace& place);
 
 }  // namespace quench

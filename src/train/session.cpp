@@ -62,13 +62,12 @@ std::vector<double> TrainingSession::shares(const std::vector<Batch>& batches,
   return shares;
 }
 
-at::Tensor TrainingSession::forward_backward(const Batch& batch, int64_t micro_step, double share,
+at::Tensor TrainingSession::forward_backward(const Batch& batch, int64_t first_sample, double share,
                                              double penalty_share) {
-  const int64_t passes = config_.train.gradient_accumulation_steps;
   const double penalty = config_.train.activation_penalty;
   ForwardContext context{penalty > 0 ? Taps({&penalty_}) : Taps(),
                          DropoutStream(static_cast<uint64_t>(config_.train.seed),
-                                       static_cast<uint64_t>(steps_done_ * passes + micro_step))};
+                                       static_cast<uint64_t>(steps_done_), first_sample)};
   at::Tensor loss;
   {
     const Autocast autocast(config_.precision, device_);
@@ -90,11 +89,11 @@ StepResult TrainingSession::step(const std::function<Batch()>& next) {
   }
   const std::vector<double> shares = this->shares(batches, result);
   const auto counted = std::count_if(shares.begin(), shares.end(), [](double x) { return x > 0; });
-  for (int64_t i = 0; i < passes; ++i) {
-    const double share = shares[static_cast<size_t>(i)];
-    if (share == 0) continue;
+  int64_t first_sample = 0;
+  for (size_t i = 0; i < batches.size(); first_sample += batches[i++].size()) {
+    if (shares[i] == 0) continue;
     stop_if_signalled();  // no weight has changed in this step
-    const at::Tensor loss = forward_backward(batches[static_cast<size_t>(i)].to(device_), i, share,
+    const at::Tensor loss = forward_backward(batches[i].to(device_), first_sample, shares[i],
                                              1 / static_cast<double>(counted));
     result.loss = result.loss.defined() ? result.loss + loss : loss;
   }

@@ -68,7 +68,7 @@ class TrainingSession {
   // The weight of each batch's loss in that of the step, which sum to 1, or are all 0 where there
   // is no label at all.
   std::vector<double> shares(const std::vector<Batch>& batches, StepResult& result) const;
-  at::Tensor forward_backward(const Batch& batch, int64_t micro_step, double share,
+  at::Tensor forward_backward(const Batch& batch, int64_t first_sample, double share,
                               double penalty_share);
   void update_weights(StepResult& result, const std::vector<Batch>& batches);
   void swap_average();

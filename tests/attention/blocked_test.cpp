@@ -57,8 +57,7 @@ at::Tensor at_once(const at::Tensor& qkv, const AttentionMask& mask, const Atten
   const double scale = 1 / std::sqrt(static_cast<double>(heads.size(-1)));
   const at::Tensor scores = at::matmul(heads[0] * scale, heads[1].transpose(-1, -2));
   at::Tensor probs = o.normalizer(mask_scores(scores, mask), Taps());
-  if (o.dropout > 0)
-    probs = dropout_rows(probs, o.dropout, o.dropout_key, {0, qkv.size(1), qkv.size(1)});
+  if (o.dropout > 0) probs = dropout_rows(probs, o.dropout, o.site, {0, qkv.size(1), qkv.size(1)});
   return at::matmul(probs, heads[2]).transpose(1, 2).flatten(-2);
 }
 
@@ -73,7 +72,7 @@ TEST(BlockedAttention, EqualsTheFormulaAtOnceInFloat64) {
         for (const double dropout : {0.0, 0.2})
           for (const int64_t rows : {1, 8, 37}) {
             const AttentionMask mask = mask_of(causal, padded);
-            const AttentionOptions options{layer_of(*normalizer), {}, kHeads, dropout, 99};
+            const AttentionOptions options{layer_of(*normalizer), {}, kHeads, dropout, {99, 2}};
             const at::Tensor a = x.clone().requires_grad_(), b = x.clone().requires_grad_();
             const at::Tensor whole = at_once(a, mask, options);
             const at::Tensor blocked = blocked_attention(b, mask, options, rows);

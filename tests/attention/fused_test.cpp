@@ -61,7 +61,7 @@ TEST_P(Fused, EqualsTheCompositePath) {
   const auto run = [&](bool composite, std::vector<at::Tensor>& gradients) {
     ScoresListener listener;
     const Taps taps(composite ? std::vector<TapListener*>{&listener} : std::vector<TapListener*>{});
-    DropoutStream stream(7, 3);
+    DropoutStream stream(7, 3, /*first_sample=*/5);
     const at::Tensor input = x.clone().requires_grad_();
     const at::Tensor y = attention(input, mask, taps, stream);
     (y * weight).sum().backward();

@@ -54,8 +54,7 @@ at::Tensor composite_attention(const at::Tensor& qkv, const AttentionMask& mask,
   const double scale = 1 / std::sqrt(static_cast<double>(heads.size(-1)));
   const at::Tensor scores = at::matmul(heads[0] * scale, heads[1].transpose(-1, -2));
   at::Tensor probs = o.normalizer(mask_scores(scores, mask), Taps());
-  if (o.dropout > 0)
-    probs = dropout_rows(probs, o.dropout, o.dropout_key, {0, qkv.size(1), qkv.size(1)});
+  if (o.dropout > 0) probs = dropout_rows(probs, o.dropout, o.site, {0, qkv.size(1), qkv.size(1)});
   return at::matmul(probs, heads[2]).transpose(1, 2).flatten(-2);
 }
 
@@ -71,7 +70,7 @@ class Layer {
     normalizer->alpha = 12;
     Parameters none;
     options_ = {
-        normalizer->add(none, {"", o.heads, o.head_size, length}), {}, o.heads, o.dropout, 1};
+        normalizer->add(none, {"", o.heads, o.head_size, length}), {}, o.heads, o.dropout, {1, 0}};
     const int64_t width = o.heads * o.head_size;
     const auto random = [&](int64_t columns) {
       return at::randn({o.batch, length, columns}).to(device_, dtype_of(o.precision));
@@ -102,7 +101,7 @@ class Layer {
     if (path == "blocked") return blocked_attention(qkv_, mask_, options_, block_rows());
     return fused_attention(qkv_, mask_.keys,
                            {options_.heads, mask_.causal, *options_.normalizer.stretch,
-                            options_.dropout, options_.dropout_key});
+                            options_.dropout, options_.site});
   }
 
   // The gradient of qkv.

@@ -15,8 +15,8 @@ constexpr uint64_t kSeed = 7, kStep = 3;
 
 DropoutStream stream(uint64_t step = kStep) { return {kSeed, step}; }
 
-// The key of the first site of stream(step).
-uint64_t first_key(uint64_t step = kStep) { return stream(step).next(); }
+// The first site of stream(step).
+DropoutSite first_site(uint64_t step = kStep) { return stream(step).next(); }
 
 at::Tensor dropped(const at::Tensor& x, double p, uint64_t step = kStep) {
   DropoutStream s = stream(step);
@@ -25,8 +25,8 @@ at::Tensor dropped(const at::Tensor& x, double p, uint64_t step = kStep) {
 
 // 0 or 1 / (1 - p), by the definition.
 at::Tensor mask_of(const at::Tensor& x, double p) {
-  return dropout_rows_composed(at::ones_like(x.detach()), p, first_key(),
-                               {0, x.size(-2), x.size(-1)});
+  return dropout_rows_composed(at::ones_like(x.detach()), p, first_site(),
+                               {0, x.dim() > 2 ? x.size(-2) : 1, x.size(-1)});
 }
 
 double zeros_share(const at::Tensor& x) { return (x == 0).to(at::kDouble).mean().item<double>(); }
@@ -124,7 +124,7 @@ TEST(DropoutAdd, HasTheSameMaskInFloat64) {
     z.sum().backward();
     const at::Tensor mask = mask_of(wide_x, 0.2);
     EXPECT_TRUE(at::equal(wide_x.grad(), mask));
-    EXPECT_EQ(narrow.next(), wide.next()) << "both paths use one site";
+    EXPECT_EQ(narrow.next().key, wide.next().key) << "both paths use one site";
   }
 }
 
@@ -143,18 +143,18 @@ TEST(Dropout, IsTheIdentityInEvaluationAndAtRateZero) {
 TEST(Dropout, EqualsItsDefinitionOnTheDevice) {
   struct Shape {
     std::vector<int64_t> sizes;
-    RowBlock place;
+    RowPlace place;
   };
   const int64_t huge = int64_t{1} << 21;
-  for (const Shape& s : {Shape{{2, 3, 8, 64}, {0, 8, 64}}, Shape{{5, 33}, {0, 5, 33}},
+  for (const Shape& s : {Shape{{2, 3, 8, 64}, {0, 8, 64}}, Shape{{5, 33}, {0, 1, 33}},
                          Shape{{2, 3, 4, 10}, {3, 12, 16}},             // rows 3 to 6 of 12
                          Shape{{2, 6, 8}, {huge - 3, 2 * huge, 2048}},  // around element 2^32
                          Shape{{3, 2, 7}, {0, 2 * huge, 4096}}})        // a block of its own each
     for (const at::ScalarType dtype : {at::kFloat, at::kHalf, at::kBFloat16}) {
       const at::Tensor x = at::randn(s.sizes).to(dtype);
-      const at::Tensor expected = dropout_rows_composed(x, 0.3, first_key(), s.place);
+      const at::Tensor expected = dropout_rows_composed(x, 0.3, first_site(), s.place);
       const at::Tensor y =
-          dropout_rows(x.to(testing::device()), 0.3, first_key(), s.place).to(at::kCPU);
+          dropout_rows(x.to(testing::device()), 0.3, first_site(), s.place).to(at::kCPU);
       EXPECT_TRUE(at::equal(y, expected)) << x.sizes() << " " << dtype;
       EXPECT_EQ(y.scalar_type(), dtype);
     }
@@ -165,8 +165,51 @@ TEST(Dropout, HasTheMaskOfTheWholeInEachOfItsRows) {
   DropoutStream s = stream();
   const at::Tensor whole = dropout(x, 0.4, s);
   const at::Tensor part =
-      dropout_rows(x.narrow(2, 4, 5).narrow(3, 0, 7), 0.4, first_key(), {4, x.size(2), x.size(3)});
+      dropout_rows(x.narrow(2, 4, 5).narrow(3, 0, 7), 0.4, first_site(), {4, x.size(2), x.size(3)});
   EXPECT_TRUE(at::equal(part, whole.narrow(2, 4, 5).narrow(3, 0, 7)));
+}
+
+// A step's samples have the same masks in one pass and in several, in every dtype.
+TEST(Dropout, HasTheMaskOfTheStepInEachOfItsPasses) {
+  for (const std::vector<int64_t>& sizes :
+       {std::vector<int64_t>{6, 40}, {6, 5, 12}, {6, 3, 5, 5}, {6, 2, 3, 4, 5}})
+    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16, at::kDouble}) {
+      const at::Tensor x = at::randn(sizes).to(testing::device(), dtype);
+      DropoutStream step = stream();
+      const at::Tensor whole = dropout(x, 0.4, step), paths = drop_path(x, 0.4, step);
+      for (const int64_t first : {0, 2, 5}) {
+        const at::Tensor part = x.narrow(0, first, std::min<int64_t>(2, 6 - first));
+        DropoutStream pass(kSeed, kStep, first);
+        EXPECT_TRUE(at::equal(dropout(part, 0.4, pass), whole.narrow(0, first, part.size(0))))
+            << x.sizes() << " from " << first;
+        EXPECT_TRUE(at::equal(drop_path(part, 0.4, pass), paths.narrow(0, first, part.size(0))))
+            << x.sizes() << " from " << first;
+      }
+    }
+}
+
+TEST(DropoutAdd, HasTheMaskOfTheWholeInChosenRows) {
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16, at::kDouble}) {
+    const at::Tensor x = at::randn({4, 5, 12}).to(testing::device(), dtype),
+                     residual = at::randn({4, 5, 12}).to(testing::device(), dtype);
+    DropoutStream step = stream();
+    const at::Tensor whole = dropout_add(x, residual, 0.4, step);
+    const at::Tensor index = at::tensor({14, 3, 3, 0, 9}, at::kLong).to(testing::device());
+    const auto chosen = [&](const at::Tensor& all, int64_t first) {
+      return all.narrow(0, first, 4 - first)
+          .flatten(0, 1)
+          .index_select(0, index % (5 * (4 - first)));
+    };
+    for (const int64_t first : {0, 1}) {  // a pass's rows are counted from its first sample
+      DropoutStream pass(kSeed, kStep, first);
+      const at::Tensor rows = chosen(x, first).requires_grad_();
+      const at::Tensor y = dropout_add(rows, chosen(residual, first), 0.4, pass,
+                                       {0, 5, 12, index % (5 * (4 - first))});
+      EXPECT_TRUE(at::equal(y.detach(), chosen(whole, first))) << dtype << " from " << first;
+      y.sum().backward();
+      EXPECT_TRUE(at::equal(rows.grad() == 0, chosen(whole, first) == chosen(residual, first)));
+    }
+  }
 }
 
 TEST(DropoutAdd, SumsInTheWiderOfTwoDtypes) {
@@ -181,7 +224,7 @@ TEST(DropoutAdd, SumsInTheWiderOfTwoDtypes) {
 }
 
 TEST(Dropout, KeysTheBlocksOfLargeTensorsApart) {
-  const uint64_t key = first_key();
+  const uint64_t key = first_site().key;
   EXPECT_EQ(dropout_block_key(key, 0), key);
   EXPECT_NE(dropout_block_key(key, 1), key);
   EXPECT_NE(dropout_block_key(key, 1), dropout_block_key(key, 2));

@@ -42,31 +42,33 @@ std::vector<Batch> uneven_batches(const std::vector<int64_t>& labels, int64_t pa
   return batches;
 }
 
-// However a step's samples are cut into passes, and with passes that have no label at all.
+// However a step's samples are cut into passes, and with passes that have no label at all: each
+// sample's masks are its own.
 TEST(TrainingSession, TheLossIsTheMeanOverAllLabelsOfAStep) {
-  for (const std::vector<int64_t>& labels : {std::vector<int64_t>{4, 4, 4, 4, 4, 4, 4, 4},
-                                             {1, 4, 0, 2, 0, 3, 4, 1},
-                                             {0, 0, 0, 0, 0, 0, 1, 4}}) {
-    const auto step = [&](int64_t passes) {
-      RunConfig cut = config();
-      cut.train.gradient_accumulation_steps = passes;
-      Pretrained model = without_dropout();
-      TrainingSession session(cut, model, testing::device());
-      const std::vector<Batch> batches = uneven_batches(labels, passes);
-      size_t next = 0;
-      const StepResult result = session.step([&] { return batches[next++]; });
-      EXPECT_EQ(next, batches.size());
-      return result;
-    };
-    const StepResult whole = step(1);
-    EXPECT_EQ(whole.weight, std::accumulate(labels.begin(), labels.end(), int64_t{0}));
-    for (const int64_t passes : {2, 4, 8}) {
-      const StepResult result = step(passes);
-      EXPECT_EQ(result.weight, whole.weight);
-      EXPECT_NEAR(result.loss.item<double>(), whole.loss.item<double>(), 1e-6);
-      EXPECT_NEAR(result.gradient_norm.item<double>(), whole.gradient_norm.item<double>(), 1e-6);
+  for (const bool with_dropout : {false, true})
+    for (const std::vector<int64_t>& labels : {std::vector<int64_t>{4, 4, 4, 4, 4, 4, 4, 4},
+                                               {1, 4, 0, 2, 0, 3, 4, 1},
+                                               {0, 0, 0, 0, 0, 0, 1, 4}}) {
+      const auto step = [&](int64_t passes) {
+        RunConfig cut = config();
+        cut.train.gradient_accumulation_steps = passes;
+        Pretrained model = with_dropout ? tiny_bert(1) : without_dropout();
+        TrainingSession session(cut, model, testing::device());
+        const std::vector<Batch> batches = uneven_batches(labels, passes);
+        size_t next = 0;
+        const StepResult result = session.step([&] { return batches[next++]; });
+        EXPECT_EQ(next, batches.size());
+        return result;
+      };
+      const StepResult whole = step(1);
+      EXPECT_EQ(whole.weight, std::accumulate(labels.begin(), labels.end(), int64_t{0}));
+      for (const int64_t passes : {2, 4, 8}) {
+        const StepResult result = step(passes);
+        EXPECT_EQ(result.weight, whole.weight);
+        EXPECT_NEAR(result.loss.item<double>(), whole.loss.item<double>(), 1e-6);
+        EXPECT_NEAR(result.gradient_norm.item<double>(), whole.gradient_norm.item<double>(), 1e-6);
+      }
     }
-  }
 }
 
 // The mean of the passes' means, of those that have one.
