@@ -28,6 +28,7 @@ void add_doctor(CLI::App& app);
 
 // A flag's integer from `least` on.
 CLI::Validator at_least(int64_t least);
+CLI::Validator between(int64_t least, int64_t most);
 
 struct Exit {
   int status;

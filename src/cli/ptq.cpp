@@ -1,6 +1,8 @@
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <iterator>
+#include <set>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -16,6 +18,7 @@ namespace {
 struct Options {
   ModelOptions model;
   std::string config, output;
+  std::vector<int64_t> bits;
   bool json = false;
 };
 
@@ -37,6 +40,31 @@ std::string summary(const Json& result, const std::string& name) {
     std::ranges::copy(figures(evaluation), std::back_inserter(table.rows.back()));
   }
   return to_text(table);
+}
+
+std::string relative(double value, double to) {
+  const double percent = std::round(1000 * (value / to - 1)) / 10;
+  return concat(percent < 0 ? "" : "+", percent, " %");
+}
+
+// The curve over bits of activations, and what suffices.
+std::string bits_table(const Json& result) {
+  const Json& full = result.at("full_precision");
+  const bool accuracy = full.contains("accuracy");
+  Table table;
+  table.columns = {{"activation bits", Align::kRight},
+                   {accuracy ? "accuracy" : "perplexity", Align::kRight},
+                   {"to full precision", Align::kRight}};
+  for (const Json& point : result.at("bits"))
+    table.rows.push_back({std::to_string(point.at("bits").get<int64_t>()),
+                          mean_std(std::vector{headline(point)}, 2),
+                          relative(headline(point), headline(full))});
+  std::string text = "\n" + to_text(table) + "\n";
+  for (const auto& [share, least] : result.at("bits_within").items())
+    text += least.is_null()
+                ? concat("none stays within ", share, " of full precision\n")
+                : concat(least.get<int64_t>(), " bits stay within ", share, " of full precision\n");
+  return text;
 }
 
 // Where the result goes; "" or "-": to stdout.
@@ -72,22 +100,33 @@ void add_ptq(CLI::App& app) {
                       "the JSON result; default: <run>/ptq/<name of --config, or "
                       "bits>-seed<seed>.json, or stdout where "
                       "there is no run");
+  command
+      ->add_option("--bits", options->bits,
+                   "also measure with so many bits of activations each: 8,7,6,5,4")
+      ->delimiter(',')
+      ->check(between(2, 16));
   command->add_flag("--json", options->json, "print the JSON result");
   command->callback([options] {
     check_writable(options->output);
+    if (std::set(options->bits.begin(), options->bits.end()).size() < options->bits.size())
+      fail_usage("--bits: expected each number once");
     const ModelArgument model = open_model(options->model);
     const RunConfig config = config_of(model, options->config, options->model.assignments);
-    const std::string name = options->config.empty()
-                                 ? bits_name(config.ptq)
-                                 : std::filesystem::path(options->config).stem().string();
+    std::string name = options->config.empty()
+                           ? bits_name(config.ptq)
+                           : std::filesystem::path(options->config).stem().string();
+    for (const int64_t bits : options->bits)
+      name += concat(bits == options->bits[0] ? "-bits-" : "-", bits);
     const std::string output = output_file(*options, model, config, name);
     check_writable(output);
     model.pretrained.model->parameters.to(choose_device(config.device), at::kFloat);
     const PtqData data = open_ptq_data(config, model.tokenizer);
-    const Json result = quantize_and_evaluate(model.pretrained, data, config);
+    const Json result = quantize_and_evaluate(model.pretrained, data, config, options->bits);
     const bool to_stdout = output.empty() || is_stdout(output) || options->json;
     if (!output.empty() && !is_stdout(output)) write_output(output, dump(result, 2) + "\n");
-    write_output("", to_stdout ? dump(result, 2) + "\n" : summary(result, name));
+    const std::string tables =
+        summary(result, bits_name(config.ptq)) + (options->bits.empty() ? "" : bits_table(result));
+    write_output("", to_stdout ? dump(result, 2) + "\n" : tables);
     if (!to_stdout) log_info("written to " + output);
   });
 }

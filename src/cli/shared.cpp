@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <iostream>
 #include <iterator>
+#include <limits>
 #include <system_error>
 
 #include "base/error.h"
@@ -38,18 +39,25 @@ void add_assignments(CLI::App& command, std::vector<std::string>& assignments,
   command.add_option("--set", assignments, help)->allow_extra_args(false);
 }
 
-CLI::Validator at_least(int64_t least) {
-  const std::string expected = concat("an integer >= ", least);
+static CLI::Validator integer(int64_t least, int64_t most, const std::string& expected) {
   return CLI::Validator(
       [=](const std::string& text) -> std::string {
         int64_t value = 0;
         const char* const end = text.data() + text.size();
         const auto [rest, error] = std::from_chars(text.data(), end, value);
-        return error == std::errc() && rest == end && value >= least
+        return error == std::errc() && rest == end && value >= least && value <= most
                    ? ""
                    : concat("expected ", expected, ", got ", text);
       },
       expected);
+}
+
+CLI::Validator at_least(int64_t least) {
+  return integer(least, std::numeric_limits<int64_t>::max(), concat("an integer >= ", least));
+}
+
+CLI::Validator between(int64_t least, int64_t most) {
+  return integer(least, most, concat("an integer from ", least, " to ", most));
 }
 
 void add_model(CLI::App& command, ModelOptions& options) {

@@ -13,6 +13,7 @@
 #include "device/device.h"
 #include "eval/outliers.h"
 #include "eval/precision.h"
+#include "eval/sinks.h"
 
 namespace quench {
 namespace {
@@ -77,6 +78,7 @@ EvaluationOptions evaluation_options(const RunConfig& config) {
   options.batch_size = config.eval.batch_size;
   options.max_batches = config.eval.max_batches;
   options.outliers = config.eval.outliers;
+  options.sinks = config.eval.sinks;
   options.kurtosis_batches = config.eval.kurtosis_batches;
   options.seed = static_cast<uint64_t>(config.eval.seed);
   options.precision = config.precision;
@@ -110,6 +112,8 @@ Evaluation evaluate(const Pretrained& pretrained, const BatchSource& source,
   OutlierListener outliers(traits.figures);
   std::vector<TapListener*> listeners = inner;
   if (options.outliers) listeners.push_back(&outliers);
+  SinkListener sinks(traits.task == "clm");
+  if (options.sinks) listeners.push_back(&sinks);
   ForwardContext context{Taps(listeners), DropoutStream()};
 
   const int64_t size = options.batch_size;
@@ -125,9 +129,10 @@ Evaluation evaluate(const Pretrained& pretrained, const BatchSource& source,
   Loader loader(make, options.device);
   for (int64_t b = 0; const std::optional<Batch> made = loader.next(); ++b) {
     stop_if_signalled();
-    outliers.measure_kurtosis(b < options.kurtosis_batches);
     const int64_t labels = made->label_count(traits.task == "clm");
     const Batch batch = made->to(options.device);
+    outliers.begin(batch, b < options.kurtosis_batches);
+    sinks.begin(batch);
     const ModelOutput output = pretrained.model->forward(batch, context);
     const bool images = batch.pixel_values.defined();
     const int64_t counted = images ? labels : batch.size();  // of images, those that were readable
@@ -156,7 +161,9 @@ Evaluation evaluate(const Pretrained& pretrained, const BatchSource& source,
     result.top5_accuracy = static_cast<double>(sums.correct5.item<int64_t>()) / samples;
   }
   if (progress) progress->finish();  // now that the device has done what it was given
-  if (options.outliers) result.outliers = outliers.report(pretrained.config->layers());
+  const int64_t layers = pretrained.config->layers();
+  if (options.outliers) result.outliers = outliers.report(layers);
+  if (options.sinks) result.outliers["sinks"] = sinks.report(layers);
   return result;
 }
 

@@ -18,6 +18,7 @@ struct EvaluationOptions {
   int64_t batch_size = 32;
   std::optional<int64_t> max_batches;
   bool outliers = true;  // take the statistics
+  bool sinks = false;    // look at the attention of the first sequences
   int64_t kurtosis_batches = 257;
   uint64_t seed = 1000;  // of the masks
   std::string precision = "fp32";

@@ -11,12 +11,21 @@
 namespace quench {
 namespace {
 
+constexpr int64_t kCloseSequences = 32;  // whose medians are taken: that costs as much as all else
+
 // A NaN stays.
 void raise_to(double& largest, double x) {
   if (x > largest || std::isnan(x)) largest = x;
 }
 
 }  // namespace
+
+void OutlierListener::begin(const Batch& batch, bool kurtosis) {
+  kurtosis_ = kurtosis;
+  looks_closer_ = sequences_ < kCloseSequences;
+  sequences_ += batch.size();
+  ids_ = batch.input_ids;
+}
 
 bool OutlierListener::wants(const std::string& tap) const {
   static const std::vector<std::string> points = {
@@ -37,12 +46,17 @@ at::Tensor OutlierListener::activation(const std::string& tap, const at::Tensor&
   }
   last_ = {tap, x, token_rows};
   taps_[tap].add(x, token_rows ? RowKind::kToken : RowKind::kSequence, kurtosis_);
+  if (looks_closer_) largest_[tap].add(x, ids_);
   return x;
 }
 
-const TensorStatistics& OutlierListener::statistics(const std::string& tap) const {
+const std::string& OutlierListener::measured(const std::string& tap) const {
   const auto repeat = repeats_.find(tap);
-  return taps_.at(repeat == repeats_.end() ? tap : repeat->second);
+  return repeat == repeats_.end() ? tap : repeat->second;
+}
+
+const TensorStatistics& OutlierListener::statistics(const std::string& tap) const {
+  return taps_.at(measured(tap));
 }
 
 double OutlierListener::largest(std::string_view point, int64_t layers, Statistic statistic) const {
@@ -81,6 +95,8 @@ Json OutlierListener::report(int64_t layers) const {
       {"max_inf_norm", largest(figures_.headline, layers, &TensorStatistics::mean_inf_norm)},
       {"avg_kurtosis", reference.at("avg_kurtosis")},
       {"max_kurtosis", reference.at("max_kurtosis")},
+      {"max_to_median", Json::object()},
+      {"largest", Json::object()},
       {"taps", Json::object()}};
   std::vector<std::string> names;
   for (const auto& [tap, measured] : taps_) names.push_back(tap);
@@ -94,7 +110,13 @@ Json OutlierListener::report(int64_t layers) const {
     outliers_per_layer.push_back(count);
   }
   report["outliers_per_layer"] = outliers_per_layer;
-  for (const std::string& tap : names) report["taps"][tap] = statistics(tap).to_json();
+  for (const std::string& tap : names) {
+    report["taps"][tap] = statistics(tap).to_json();
+    const auto closer = largest_.find(measured(tap));
+    if (closer == largest_.end()) continue;
+    report["max_to_median"][tap] = closer->second.max_to_median();
+    report["largest"][tap] = closer->second.to_json();
+  }
   report["reference"] = reference;
   return report;
 }

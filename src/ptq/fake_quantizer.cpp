@@ -16,7 +16,15 @@ bool matches_glob(const std::string& glob, const std::string& name) {
 }
 
 FakeQuantizer::FakeQuantizer(const PtqConfig& config, const ModelTraits& model)
-    : config_(config), body_prefix_(model.body_prefix), unquantized_(model.unquantized) {}
+    : config_(config), model_(model) {}
+
+FakeQuantizer FakeQuantizer::with_activation_bits(int64_t bits) const {
+  PtqConfig config = config_;
+  config.activations.bits = bits;
+  FakeQuantizer other(config, model_);
+  other.quantized_weights_ = quantized_weights_;
+  return other;
+}
 
 bool FakeQuantizer::placed(const std::string& tap) const {
   if (tap == "logits" || tap == "head.transform")
@@ -24,12 +32,12 @@ bool FakeQuantizer::placed(const std::string& tap) const {
   if (is_layer_output(tap)) return false;  // the layer's last tap already, under another name
   if (config_.placement == "full") return true;
   if (tap.ends_with("attention.gate")) return false;
-  return !tap.ends_with(unquantized_);
+  return !tap.ends_with(model_.unquantized);
 }
 
 bool FakeQuantizer::weight_placed(const std::string& name) const {
   if (config_.placement == "full") return true;
-  if (!name.starts_with(body_prefix_)) return config_.quantize_head;
+  if (!name.starts_with(model_.body_prefix)) return config_.quantize_head;
   return name.ends_with(".weight") && !is_gate(name);
 }
 
@@ -72,11 +80,11 @@ at::Tensor FakeQuantizer::activation(const std::string& tap, const at::Tensor& x
 }
 
 at::Tensor FakeQuantizer::weight(const std::string& name, const at::Tensor& w) {
-  const auto cached = quantized_weights_.find(name);
-  if (cached != quantized_weights_.end()) return cached->second;
+  const auto cached = quantized_weights_->find(name);
+  if (cached != quantized_weights_->end()) return cached->second;
   const Site at = site(name, /*is_weight=*/true);
   const at::Tensor quantized = at.enabled ? quantizer(name, /*is_weight=*/true, at)(w.detach()) : w;
-  return quantized_weights_.emplace(name, quantized).first->second;
+  return quantized_weights_->emplace(name, quantized).first->second;
 }
 
 void FakeQuantizer::fix() {

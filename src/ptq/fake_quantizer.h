@@ -3,6 +3,7 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <set>
 #include <string>
 #include <unordered_map>
@@ -18,6 +19,9 @@ class FakeQuantizer : public TapListener {
  public:
   // The model decides what the reference placement means.
   FakeQuantizer(const PtqConfig& config, const ModelTraits& model);
+
+  // One of the same model and weights, which both hold once, with activations of `bits`.
+  FakeQuantizer with_activation_bits(int64_t bits) const;
 
   bool wants(const std::string& tap) const override;
   at::Tensor activation(const std::string& tap, const at::Tensor& x) override;
@@ -44,11 +48,12 @@ class FakeQuantizer : public TapListener {
   Quantizer& quantizer(const std::string& name, bool is_weight, const Site& site);
 
   PtqConfig config_;
-  std::string body_prefix_, unquantized_;
+  ModelTraits model_;
   std::map<std::string, Quantizer> quantizers_;
   std::vector<std::pair<std::string, const char*>> order_;  // name, kind
   mutable std::set<std::string> asked_;                     // every name met, quantized or not
-  std::unordered_map<std::string, at::Tensor> quantized_weights_;
+  using Weights = std::unordered_map<std::string, at::Tensor>;
+  std::shared_ptr<Weights> quantized_weights_ = std::make_shared<Weights>();
 };
 
 // Whether `name` matches a glob in which * stands for any characters and ? for one.

@@ -79,6 +79,8 @@ void describe(config::Fields& f, EvalConfig& c) {
   f("max_batches", c.max_batches, "stop after so many batches", at_least(1));
   f("outliers", c.outliers,
     "measure the activations' outliers; false: the loss alone, in less time");
+  f("sinks", c.sinks, "measure how much attention the first key gets, over 100 sequences");
+  f.require(c.outliers || !c.sinks, "sinks", "stands among the outliers: needs eval.outliers");
   f("kurtosis_batches", c.kurtosis_batches, "batches whose kurtosis is averaged", at_least(1));
   f("seed", c.seed, "of the masks", at_least(0));
 }

@@ -51,6 +51,7 @@ struct EvalConfig {
   int64_t batch_size = 32;
   std::optional<int64_t> max_batches;
   bool outliers = true;            // measure them
+  bool sinks = false;              // and how much attention the first key gets
   int64_t kurtosis_batches = 257;  // as the reference
   int64_t seed = 1000;             // of the masks
 };

@@ -169,14 +169,15 @@ Json Sweep::quantized(const RunConfig& c, const fs::path& run, const Json& full,
   const bool same_evaluation =
       !c.ptq.evaluation.data && c.ptq.evaluation.batch_size == c.eval.batch_size &&
       c.ptq.evaluation.max_batches == c.eval.max_batches && c.precision == "fp32" &&
-      c.eval.outliers == full.contains("outliers");
+      c.eval.outliers == full.contains("outliers") &&
+      c.eval.sinks == full.contains(Json::json_pointer("/outliers/sinks"));
   const Json all = config::write(c);
   const std::string key = dump(Json::array({all.at("data"), all.at("task"), all.at("tokenizer"),
                                             all.at("ptq").at("calibration").at("data"),
                                             all.at("ptq").at("evaluation").at("data")}));
   if (!opened.data.contains(key))
     opened.data.emplace(key, open_ptq_data(c, find_tokenizer(pretrained->folder.string())));
-  return quantize_and_evaluate(*pretrained, opened.data.at(key), c,
+  return quantize_and_evaluate(*pretrained, opened.data.at(key), c, {},
                                same_evaluation ? std::optional(full) : std::nullopt);
 }
 

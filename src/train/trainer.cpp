@@ -36,6 +36,17 @@ class LogFile {
   LogFile& operator=(const LogFile&) = delete;
 };
 
+// Of the layers' outputs, max |x| to median |x| where it is largest; null: not measured.
+Json largest_ratio(const Json& evaluation) {
+  Json largest;
+  const Json::json_pointer ratios("/outliers/max_to_median");
+  if (!evaluation.contains(ratios)) return largest;
+  for (const auto& [tap, ratio] : evaluation.at(ratios).items())
+    if (is_layer_output(tap) && ratio.is_number() && (largest.is_null() || ratio > largest))
+      largest = ratio;
+  return largest;
+}
+
 // What the curves show of an evaluation.
 Json summary(const Json& evaluation) {
   Json summary = {{"eval_loss", evaluation.at("loss")}};
@@ -44,6 +55,10 @@ Json summary(const Json& evaluation) {
   if (const auto outliers = evaluation.find("outliers"); outliers != evaluation.end())
     for (const char* key : {"max_inf_norm", "avg_kurtosis", "max_kurtosis"})
       summary[key] = outliers->at(key);
+  if (const Json ratio = largest_ratio(evaluation); !ratio.is_null())
+    summary["max_to_median"] = ratio;
+  if (const Json::json_pointer rate("/outliers/sinks/rate"); evaluation.contains(rate))
+    summary["sink_rate"] = evaluation.at(rate);
   return summary;
 }
 

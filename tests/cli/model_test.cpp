@@ -164,6 +164,39 @@ TEST_F(CliModel, WritesIntoPipesLinksAndStdout) {
   EXPECT_EQ(read, expected);
 }
 
+// As if each width had been asked for alone.
+TEST_F(CliModel, PtqDrawsTheCurveOverBitsOfActivations) {
+  const Json result = parse_json(done({"ptq", "run", "--json", "--bits", "8,4,3"}));
+  ASSERT_EQ(result.at("bits").size(), 3u);
+  for (const Json& point : result.at("bits")) {
+    const std::string bits = std::to_string(point.at("bits").get<int64_t>());
+    const Json alone =
+        parse_json(done({"ptq", "run", "--json", "--set", "ptq.activations.bits=" + bits}));
+    EXPECT_EQ(point.at("loss"), alone.at("quantized").at("loss")) << bits;
+    EXPECT_EQ(point.at("perplexity"), alone.at("quantized").at("perplexity")) << bits;
+  }
+  EXPECT_EQ(result.at("quantized").at("loss"), result.at("bits")[0].at("loss"));
+  EXPECT_EQ(keys(result.at("bits_within")), (std::set<std::string>{"1%", "10%"}));
+  EXPECT_TRUE(exists("run/ptq/w8a8-bits-8-4-3-seed2000.json"));
+  const std::string table = done({"ptq", "run", "--bits", "4"});
+  EXPECT_NE(table.find("of full precision"), std::string::npos) << table;
+  for (const char* bits : {"1", "17", "8,x", "8,8"}) {
+    const Outcome outcome = quench({"ptq", "run", "--bits", bits});
+    EXPECT_EQ(outcome.status, 2) << bits;
+    EXPECT_NE(outcome.err.find("--bits"), std::string::npos) << outcome.err;
+  }
+}
+
+TEST_F(CliModel, EvalLooksForSinksWhereAsked) {
+  const Json result = parse_json(done({"eval", "run", "--json", "--set", "eval.sinks=true"}));
+  const Json& outliers = result.at("outliers");
+  EXPECT_EQ(outliers.at("sinks").at("sequences"), 6);
+  EXPECT_TRUE(outliers.at("max_to_median").contains("layers.0.output"));
+  EXPECT_TRUE(outliers.at("largest").at("layers.0.output").contains("tokens"));
+  const double loss = json("run/eval.json").at("loss");
+  EXPECT_NEAR(result.at("loss").get<double>(), loss, 1e-6 * loss);  // another path of attention
+}
+
 TEST_F(CliModel, AResultOfOtherSettingsKeepsItsName) {
   done({"ptq", "run"});
   const std::string first = folder_.read("run/ptq/w8a8-seed2000.json");

@@ -21,7 +21,7 @@ class Calibrate : public ::testing::Test {
   }
   void calibrate(const TinySource& source) const {
     FakeQuantizer quantizer(ptq_, model_.config->traits());
-    quench::calibrate(model_, source, ptq_, testing::device(), quantizer);
+    quench::calibrate(model_, source, ptq_, testing::device(), {&quantizer, 1});
   }
 
   Pretrained model_ = tiny_bert();
