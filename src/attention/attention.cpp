@@ -10,6 +10,11 @@
 #include "attention/library_attention.h"
 
 namespace quench {
+namespace {
+
+bool is_softmax(const RowFunction& row) { return row.stretch() && row.stretch()->identity(); }
+
+}  // namespace
 
 void describe(config::Fields& fields, AttentionConfig& config) {
   fields.variant("softmax", config.softmax, normalizers(), "from scores to probabilities");
@@ -83,19 +88,19 @@ at::Tensor Attention::gated(const at::Tensor& y, const at::Tensor& x, const at::
 at::Tensor Attention::context(const at::Tensor& qkv, const AttentionMask& mask, const Taps& taps,
                               DropoutStream& stream) const {
   const bool inner = taps.wanted(scope_, "scores") || taps.wanted(scope_, "probs");
-  const std::optional<Stretch> stretch =
-      config_.scores_cap ? std::nullopt : normalizer_.stretch;  // no fused kernel has a cap
+  const bool own_weights = taps.replaces_weights() && !normalizer_.parameters.empty();
+  const bool whole = !inner && !own_weights;  // nothing looks inside, or replaces what is there
+  const RowFunction* row = config_.scores_cap ? nullptr : normalizer_.row.get();  // no kernel caps
   const double p = stream.training() ? shape_.dropout : 0;
-  if (!inner && stretch && stretch->identity() && p == 0 &&
+  if (whole && row && is_softmax(*row) && p == 0 &&
       library_attention_takes(qkv, shape_.heads, mask))
     return library_attention(qkv, shape_.heads, mask);
-  if (!inner && stretch && fused_attention_takes(qkv))
+  if (whole && row && fused_attention_takes(qkv, *row))
     return fused_attention(
         qkv, mask.keys,
-        {shape_.heads, mask.causal, *stretch, p, p > 0 ? stream.next() : DropoutSite()});
+        {shape_.heads, mask.causal, normalizer_.row, p, p > 0 ? stream.next() : DropoutSite()});
   const std::optional<int64_t> block_rows = attention_block_rows(qkv, shape_.heads);
-  const bool own_weights = taps.replaces_weights() && !normalizer_.parameters.empty();
-  if (inner || own_weights || !block_rows) return composite(qkv, mask, taps, stream);
+  if (!whole || !block_rows) return composite(qkv, mask, taps, stream);
   return blocked_attention(
       qkv, mask,
       {normalizer_, config_.scores_cap, shape_.heads, p, p > 0 ? stream.next() : DropoutSite()},

@@ -11,10 +11,16 @@ namespace quench {
 
 bool fused_cpu_takes(const at::Tensor& qkv);
 
-// As fused_attention() and its gradient, without a graph; all tensors contiguous.
+struct FusedGradients {
+  at::Tensor qkv;
+  at::Tensor parameter;  // [H], of the row function's; undefined: it has none
+};
+
+// As fused_attention() and its gradients, without a graph; all tensors contiguous.
 at::Tensor fused_cpu_forward(const at::Tensor& qkv, const at::Tensor& key_mask,
                              const FusedAttentionOptions& options);
-at::Tensor fused_cpu_backward(const at::Tensor& qkv, const at::Tensor& key_mask,
-                              const FusedAttentionOptions& options, const at::Tensor& grad_context);
+FusedGradients fused_cpu_backward(const at::Tensor& qkv, const at::Tensor& key_mask,
+                                  const FusedAttentionOptions& options,
+                                  const at::Tensor& grad_context);
 
 }  // namespace quench

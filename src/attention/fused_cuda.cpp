@@ -22,7 +22,7 @@ constexpr int64_t kMaxLength = 8192;  // a row lies in the registers of its thre
 
 // N is a kind of numbers. A row of scores belongs to WARPS warps; each thread holds ITERATIONS
 // times PACK neighbours. Rows are filled up to `keys` with keys that do not exist, whose
-// probability is 0. The arithmetic is that of RowTransform in fused_cpu.cpp.
+// probability is 0. The arithmetic is that of softmax_row.h.
 constexpr char kSource[] = R"(
 const int PACK = 4;
 const int kRowThreads = 32 * WARPS;
@@ -311,6 +311,7 @@ class Call {
 
   Rows rows(const Block& b) const {
     const FusedAttentionOptions& o = options_;
+    const Stretch stretch = *o.row->stretch();
     const auto narrow = [](int64_t x) { return static_cast<int32_t>(x); };
     return {static_cast<uint64_t>(q_.size(0) * (b.end - b.begin)),
             narrow(b.keys),
@@ -320,9 +321,9 @@ class Call {
             narrow(o.heads),
             key_mask_.defined() ? key_mask_.const_data_ptr() : nullptr,
             o.causal,
-            !o.stretch.identity(),
-            static_cast<float>(o.stretch.zeta - o.stretch.gamma),
-            static_cast<float>(o.stretch.gamma),
+            !stretch.identity(),
+            static_cast<float>(stretch.zeta - stretch.gamma),
+            static_cast<float>(stretch.gamma),
             dropout_threshold(o.dropout),
             o.dropout > 0 ? static_cast<float>(1 / (1 - o.dropout)) : 0.f,
             o.site.key,

@@ -7,21 +7,14 @@
 
 #include <functional>
 #include <memory>
-#include <optional>
 #include <string>
 
 #include "attention/mask.h"
+#include "attention/row_function.h"
 #include "config/fields.h"
 #include "nn/parameters.h"
 
 namespace quench {
-
-// p -> clip((zeta - gamma) p + gamma, 0, 1); the identity on probabilities for gamma = 0, zeta = 1.
-struct Stretch {
-  double gamma = 0;
-  double zeta = 1;
-  bool identity() const { return gamma == 0 && zeta == 1; }
-};
 
 // What a normalizer is told of the layer that it stands in.
 struct NormalizerShape {
@@ -35,8 +28,8 @@ struct NormalizerLayer {
   // Masked scores [B, H, R, N] -> probabilities of the same shape, of float32 at least. Those of a
   // key that may not be seen are 0, also where a query sees no key at all (but see Softmax).
   std::function<at::Tensor(const MaskedScores& scores, const Taps& taps)> formula;
-  // Set where that is a stretched and clipped softmax, which the fused kernels compute.
-  std::optional<Stretch> stretch = {};
+  // The same a row at a time, for the fused kernels; null: they do not compute it.
+  std::shared_ptr<const RowFunction> row = nullptr;
   std::vector<Parameter*> parameters = {};
   // [H, d]: what a query gets for the rest of its probabilities to 1; null: nothing.
   Parameter* rest = nullptr;

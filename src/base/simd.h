@@ -8,3 +8,6 @@
 #else
 #define QUENCH_SIMD
 #endif
+
+// A part of such a loop.
+#define QUENCH_INLINE inline __attribute__((always_inline))

@@ -78,6 +78,9 @@ class Sweep {
     all.push_back(concat("train.seed=", seed));
     return load_run_config(*row.base, all);
   }
+  fs::path run_folder(size_t row, int64_t seed) const {
+    return folder_ / concat(slug(sweep_.rows[row].name), "-seed", seed);
+  }
   void cell(size_t row, int64_t seed);
   void quantize(size_t row, int64_t seed, const fs::path& run, const Json& full_precision);
   // A run's model and data, loaded when the first quantization needs them.
@@ -99,15 +102,22 @@ class Sweep {
   std::vector<std::string> failures_;
 };
 
+// Whether the folder holds that run, at its end. Throws UsageError where it holds another one.
+bool trained_before(const RunConfig& config, const fs::path& run) {
+  if (!fs::exists(run / "config.yaml") || !fs::exists(run / "eval.json")) return false;
+  RunConfig before = load_run_config(run.string(), {});
+  before.output = config.output;
+  before.ptq = config.ptq;
+  const std::string changed = changes(config::write(before), config::write(config));
+  if (!changed.empty())
+    fail_usage(run.string(), " holds a run of another config (", changed,
+               "): remove it, or choose another --output");
+  return true;
+}
+
 // False if a signal stopped it.
 bool Sweep::train_if_needed(const RunConfig& config, const fs::path& run) {
-  if (fs::exists(run / "config.yaml") && fs::exists(run / "eval.json")) {
-    RunConfig before = load_run_config(run.string(), {});
-    before.output = config.output;
-    before.ptq = config.ptq;
-    const std::string changed = changes(config::write(before), config::write(config));
-    check(changed.empty(), run.string(), " holds a run of another config (", changed,
-          "): remove it, or choose another --output");
+  if (trained_before(config, run)) {
     log_info(run.string() + ": trained before");
     return true;
   }
@@ -116,7 +126,7 @@ bool Sweep::train_if_needed(const RunConfig& config, const fs::path& run) {
 
 void Sweep::cell(size_t row, int64_t seed) {
   const SweepRow& entry = sweep_.rows[row];
-  const fs::path run = folder_ / concat(slug(entry.name), "-seed", seed);
+  const fs::path run = run_folder(row, seed);
   log_info(concat("== ", entry.name, ", seed ", seed, " (", run.string(), ")"));
   if (!train_if_needed(config(entry, seed), run)) return;
   const Json full = parse_json(read_file(run / "eval.json"));
@@ -241,9 +251,12 @@ void Sweep::write() {
 SweepOutcome Sweep::run() {
   catch_signals();
   const RunFolder folder(folder_);
-  for (size_t row = 0; row < sweep_.rows.size(); ++row)
+  for (size_t row = 0; row < sweep_.rows.size(); ++row) {
     results_[row].accuracy =
         config(sweep_.rows[row], sweep_.seeds.front()).task_type() == "classification";
+    for (const int64_t seed : sweep_.seeds)  // before the table of earlier results is touched
+      trained_before(config(sweep_.rows[row], seed), run_folder(row, seed));
+  }
   for (size_t row = 0; row < sweep_.rows.size(); ++row) {
     for (const int64_t seed : sweep_.seeds) {
       if (caught_signal()) return outcome();

@@ -3,7 +3,10 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <set>
+
 #include "attention/attention.h"
+#include "base/error.h"
 #include "tests/support/golden.h"
 
 namespace quench {
@@ -22,7 +25,7 @@ struct Problem {
   double gamma, zeta, dropout;
 };
 
-class Fused : public ::testing::TestWithParam<Problem> {};
+class FusedMasks : public ::testing::TestWithParam<Problem> {};
 
 AttentionConfig config_of(const Problem& s) {
   AttentionConfig config;
@@ -33,12 +36,11 @@ AttentionConfig config_of(const Problem& s) {
   return config;
 }
 
-TEST_P(Fused, EqualsTheCompositePath) {
-  const Problem s = GetParam();
+void expect_the_composite_path(const AttentionConfig& config, const Problem& s) {
   const int64_t batch = 2, width = 24, heads = 3;
   Parameters parameters;
   const Init init = Init::normal(0.4);
-  const Attention attention(parameters, config_of(s), {width, heads, s.length, s.dropout},
+  const Attention attention(parameters, config, {width, heads, s.length, s.dropout},
                             {"q", "k", "v", "o", "self", init, init, init, init},
                             "layers.0.attention.");
   parameters.initialize(1);
@@ -83,8 +85,37 @@ TEST_P(Fused, EqualsTheCompositePath) {
         << i;
 }
 
+TEST_P(FusedMasks, EqualsTheCompositePath) {
+  expect_the_composite_path(config_of(GetParam()), GetParam());
+}
+
+// Those with a row function, whatever the path that is taken then.
+TEST(Fused, EqualsTheCompositePathForEveryNormalizer) {
+  for (const auto& entry : normalizers().entries) {
+    AttentionConfig config;
+    config.softmax = entry.make();
+    for (const bool causal : {false, true})
+      for (const bool padded : {false, true})
+        for (const double dropout : {0.0, 0.3}) {
+          SCOPED_TRACE(concat(entry.type, causal, padded, dropout));
+          expect_the_composite_path(config, {70, causal, padded, 0, 1, dropout});
+        }
+  }
+}
+
+// Those that say a row function are computed by it: nothing forms their T x T matrix.
+TEST(Fused, KnowsTheClosedForms) {
+  std::set<std::string> closed;
+  for (const auto& entry : normalizers().entries) {
+    Parameters parameters;
+    if (entry.make()->add(parameters, {"self", 2, 4, 8}).row) closed.insert(entry.type);
+  }
+  EXPECT_EQ(closed, (std::set<std::string>{"softmax", "clipped", "normalized_clipped", "softmax1",
+                                           "sink", "softpick", "sigmoid", "relu"}));
+}
+
 INSTANTIATE_TEST_SUITE_P(
-    Masks, Fused,
+    All, FusedMasks,
     ::testing::Values(Problem{17, false, false, 0, 1, 0}, Problem{17, false, true, 0, 1, 0},
                       Problem{17, true, false, 0, 1, 0}, Problem{17, true, true, 0, 1, 0},
                       Problem{300, true, true, 0, 1, 0.1},

@@ -99,9 +99,9 @@ class Layer {
   at::Tensor forward(const std::string& path) const {
     if (path == "composite") return composite_attention(qkv_, mask_, options_);
     if (path == "blocked") return blocked_attention(qkv_, mask_, options_, block_rows());
-    return fused_attention(qkv_, mask_.keys,
-                           {options_.heads, mask_.causal, *options_.normalizer.stretch,
-                            options_.dropout, options_.site});
+    return fused_attention(
+        qkv_, mask_.keys,
+        {options_.heads, mask_.causal, options_.normalizer.row, options_.dropout, options_.site});
   }
 
   // The gradient of qkv.

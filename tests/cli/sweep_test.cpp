@@ -84,9 +84,11 @@ TEST_F(CliSweep, OtherPtqSettingsAreDoneAgainAndOtherRunsRefused) {
       json("out/gated-seed1/ptq/w8a8-seed1.json").at("settings").at("weights").at("estimator"),
       "mse");
 
+  const auto done_before = files();
   const Outcome other =
       quench({"sweep", "sweep.yaml", "--output", "out", "--set", "train.steps=5"});
-  EXPECT_EQ(other.status, 1);
+  EXPECT_EQ(other.status, 2);
+  EXPECT_EQ(files(), done_before);  // the table, too
   EXPECT_NE(other.err.find("holds a run of another config"), std::string::npos) << other.err;
   EXPECT_EQ(newest("out/gated-seed1"), "out/gated-seed1/checkpoints/step-00000004");
 }

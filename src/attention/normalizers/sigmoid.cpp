@@ -5,9 +5,44 @@
 #include <cmath>
 
 #include "attention/normalizers/normalizers.h"
+#include "attention/normalizers/softmax_row.h"
 
 namespace quench {
 namespace {
+
+// Both branches from e^-|x|, which never overflows.
+QUENCH_INLINE float sigmoid(float x) {
+  const float small = exp_nonpositive(-std::abs(x));
+  return (x >= 0 ? 1.f : small) / (1.f + small);
+}
+
+QUENCH_SIMD void sigmoid_forward(float* x, int64_t n, float bias) {
+  for (int64_t i = 0; i < n; ++i) x[i] = sigmoid(x[i] + bias);
+}
+
+QUENCH_SIMD void sigmoid_backward(float* __restrict x, float* __restrict grad, int64_t n,
+                                  float bias) {
+  for (int64_t i = 0; i < n; ++i) {
+    const float y = sigmoid(x[i] + bias);
+    grad[i] *= y * (1 - y);
+    x[i] = y;
+  }
+}
+
+class SigmoidRow : public RowFunction {
+ public:
+  explicit SigmoidRow(double bias) : bias_(static_cast<float>(bias)) {}
+
+  void forward(float* x, int64_t n, const ScoreRow&) const override {
+    sigmoid_forward(x, n, bias_);
+  }
+  void backward(float* x, float* grad, int64_t n, const ScoreRow&, double&) const override {
+    sigmoid_backward(x, grad, n, bias_);
+  }
+
+ private:
+  float bias_;
+};
 
 class Sigmoid : public Normalizer {
  public:
@@ -20,9 +55,10 @@ class Sigmoid : public Normalizer {
   NormalizerLayer add(Parameters&, const NormalizerShape& shape) const override {
     const double b =
         bias.value_or(-std::log(static_cast<double>(std::max<int64_t>(1, shape.max_seq_length))));
-    return {[b](const MaskedScores& scores, const Taps&) {
+    const auto formula = [b](const MaskedScores& scores, const Taps&) {
       return at::sigmoid(widened(scores.values) + b);
-    }};
+    };
+    return {.formula = formula, .row = std::make_shared<SigmoidRow>(b)};
   }
 };
 

@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 
 #include "attention/normalizers/normalizers.h"
+#include "attention/normalizers/softmax_row.h"
 
 namespace quench {
 namespace {
@@ -16,14 +17,45 @@ at::Tensor with_sink(const MaskedScores& scores, const at::Tensor& sink) {
   return (x - total).exp();
 }
 
+QUENCH_SIMD void sink_forward(float* x, int64_t n, float sink) { softmax_row(x, n, sink, 1); }
+
+// Returns d loss / d sink.
+QUENCH_SIMD float sink_backward(float* __restrict x, float* __restrict grad, int64_t n,
+                                float sink) {
+  const float share = softmax_row(x, n, sink, 1);
+  return -share * softmax_gradient(x, grad, n);
+}
+
+class SinkRow : public RowFunction {
+ public:
+  explicit SinkRow(const Parameter* sink) : sink_(sink) {}  // null: 0 in every head
+
+  void forward(float* x, int64_t n, const ScoreRow& row) const override {
+    sink_forward(x, n, logit(row));
+  }
+  void backward(float* x, float* grad, int64_t n, const ScoreRow& row,
+                double& parameter_grad) const override {
+    parameter_grad += sink_backward(x, grad, n, logit(row));
+  }
+  const Parameter* parameter() const override { return sink_; }
+
+ private:
+  float logit(const ScoreRow& row) const {
+    return sink_ ? sink_->value.const_data_ptr<float>()[row.head] : 0.f;
+  }
+
+  const Parameter* sink_;
+};
+
 class Softmax1 : public Normalizer {
  public:
   std::string type() const override { return "softmax1"; }
   void describe(config::Fields&) override {}
   NormalizerLayer add(Parameters&, const NormalizerShape&) const override {
-    return {[](const MaskedScores& scores, const Taps&) {
+    const auto formula = [](const MaskedScores& scores, const Taps&) {
       return with_sink(scores, at::zeros({1}, scores.values.options()));
-    }};
+    };
+    return {.formula = formula, .row = std::make_shared<SinkRow>(nullptr)};
   }
 };
 
@@ -39,11 +71,10 @@ class Sink : public Normalizer {
   NormalizerLayer add(Parameters& parameters, const NormalizerShape& shape) const override {
     Parameter* sink = &parameters.add(shape.module + ".sink", {shape.heads}, Init::normal(init_std),
                                       Role::kToken);
-    return {.formula =
-                [sink](const MaskedScores& scores, const Taps& taps) {
-                  return with_sink(scores, tapped(*sink, taps).view({1, -1, 1, 1}));
-                },
-            .parameters = {sink}};
+    const auto formula = [sink](const MaskedScores& scores, const Taps& taps) {
+      return with_sink(scores, tapped(*sink, taps).view({1, -1, 1, 1}));
+    };
+    return {.formula = formula, .row = std::make_shared<SinkRow>(sink), .parameters = {sink}};
   }
 };
 

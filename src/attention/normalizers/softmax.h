@@ -27,6 +27,9 @@ class ClippedSoftmax : public Normalizer {
   Stretch stretch(int64_t max_seq_length) const;
 };
 
+// Both, a row at a time.
+std::shared_ptr<const RowFunction> softmax_rows(const Stretch& stretch);
+
 // Half-precision scores are normalised in float32; the result is float32 then.
 at::Tensor softmax(const at::Tensor& scores);
 
