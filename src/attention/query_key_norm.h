@@ -7,7 +7,7 @@
 #include <optional>
 #include <string>
 
-#include "nn/layers.h"
+#include "nn/norm.h"
 
 namespace quench {
 
@@ -25,9 +25,9 @@ class QueryKeyNorm {
   at::Tensor key(const at::Tensor& x, const Taps& taps) const { return apply(key_, x, taps); }
 
  private:
-  at::Tensor apply(const LayerNorm& norm, const at::Tensor& x, const Taps& taps) const;
+  at::Tensor apply(const Norm& norm, const at::Tensor& x, const Taps& taps) const;
 
-  LayerNorm query_, key_;  // without a bias: RMSNorm
+  Norm query_, key_;
 };
 
 }  // namespace quench

@@ -19,7 +19,9 @@ LayerNames layer_names(int64_t layer, const BertConfig& c) {
           at + "attention.output.LayerNorm",
           at + "intermediate.dense",
           at + "output.dense",
-          at + "output.LayerNorm"};
+          at + "output.LayerNorm",
+          at + "attention.output.branch_norm",
+          at + "output.branch_norm"};
 }
 
 class Bert : public Model {
@@ -37,10 +39,11 @@ class Bert : public Model {
 
   BertConfig config_;
   Embedding words_, positions_, token_types_;
-  LayerNorm embedding_norm_;
+  Norm embedding_norm_;
   std::vector<TransformerLayer> layers_;
   Linear transform_;
-  LayerNorm transform_norm_;
+  Norm transform_norm_;
+  Linear project_in_, project_out_;  // of embedding_projection
   Parameter* decoder_bias_ = nullptr;
 };
 
@@ -55,7 +58,11 @@ Bert::Bert(const BertConfig& c, const AttentionConfig& attention, int64_t max_se
                              c.hidden_size, normal);
   token_types_ = add_embedding(parameters, at + "token_type_embeddings", c.type_vocab_size,
                                c.hidden_size, normal);
-  embedding_norm_ = add_layer_norm(parameters, at + "LayerNorm", c.hidden_size, c.layer_norm_eps);
+  const NormOptions norm{norm_kind(c.blocks.norm), c.layer_norm_eps};
+  embedding_norm_ = add_norm(parameters, at + "LayerNorm", c.hidden_size, norm);
+  if (c.embedding_projection)
+    project_in_ = add_linear(parameters, at + "projection", c.hidden_size, c.hidden_size,
+                             Init::orthogonal(), {}, false);
 
   LayerOptions options;
   options.hidden_size = c.hidden_size;
@@ -63,7 +70,8 @@ Bert::Bert(const BertConfig& c, const AttentionConfig& attention, int64_t max_se
   options.intermediate_size = c.intermediate_size;
   options.max_seq_length = max_seq_length;
   options.activation = c.hidden_act;
-  options.layer_norm_eps = c.layer_norm_eps;
+  options.norm = norm;
+  options.sandwich_norm = c.blocks.sandwich_norm;
   options.hidden_dropout = c.hidden_dropout_prob;
   options.attention_dropout = c.attention_probs_dropout_prob;
   options.weight = normal;
@@ -74,8 +82,11 @@ Bert::Bert(const BertConfig& c, const AttentionConfig& attention, int64_t max_se
       &parameters.add("cls.predictions.bias", {*c.vocab_size}, Init::constant(0), Role::kBias);
   transform_ = add_linear(parameters, "cls.predictions.transform.dense", c.hidden_size,
                           c.hidden_size, normal);
-  transform_norm_ = add_layer_norm(parameters, "cls.predictions.transform.LayerNorm", c.hidden_size,
-                                   c.layer_norm_eps);
+  transform_norm_ =
+      add_norm(parameters, "cls.predictions.transform.LayerNorm", c.hidden_size, norm);
+  if (c.embedding_projection)
+    project_out_ = add_linear(parameters, "cls.predictions.projection", c.hidden_size,
+                              c.hidden_size, Init::orthogonal(), {}, false);
 }
 
 at::Tensor Bert::embed(const Batch& batch, ForwardContext& context) const {
@@ -83,7 +94,9 @@ at::Tensor Bert::embed(const Batch& batch, ForwardContext& context) const {
   const at::Tensor types = batch.token_type_ids.defined()
                                ? token_types_(batch.token_type_ids, taps)
                                : tapped(*token_types_.weight, taps).narrow(0, 0, 1);
-  at::Tensor x = taps("", "embeddings.token_type_sum", words_(batch.input_ids, taps) + types);
+  at::Tensor words = words_(batch.input_ids, taps);
+  if (project_in_.weight) words = taps("", "embeddings.project_in", project_in_(words, taps));
+  at::Tensor x = taps("", "embeddings.token_type_sum", words + types);
   x = taps("", "embeddings.sum",
            x + tapped(*positions_.weight, taps).narrow(0, 0, batch.input_ids.size(1)));
   x = taps("", "embeddings.norm", embedding_norm_(x, taps));
@@ -91,8 +104,10 @@ at::Tensor Bert::embed(const Batch& batch, ForwardContext& context) const {
 }
 
 at::Tensor Bert::transform(const at::Tensor& x, const Taps& taps) const {
-  return taps("", "head.transform",
-              transform_norm_(activate(config_.hidden_act, transform_(x, taps)), taps));
+  const at::Tensor y =
+      taps("", "head.transform",
+           transform_norm_(activate(config_.hidden_act, transform_(x, taps)), taps));
+  return project_out_.weight ? taps("", "head.projection", project_out_(y, taps)) : y;
 }
 
 ModelOutput Bert::forward(const Batch& batch, ForwardContext& context, Want want) const {
@@ -159,13 +174,15 @@ void BertConfig::describe(config::Fields& f) {
   f("max_position_embeddings", max_position_embeddings, "longest sequence", at_least(1));
   f("type_vocab_size", type_vocab_size, "token types", at_least(1));
   f("initializer_range", initializer_range, "standard deviation of fresh weights", at_least(0));
-  f("layer_norm_eps", layer_norm_eps, "epsilon of every LayerNorm", greater_than(0));
+  f("layer_norm_eps", layer_norm_eps, "epsilon of every norm", greater_than(0));
   f("pad_token_id", pad_token_id,
     "id whose embedding stays zero; -1: none; default: the tokenizer's, else 0", at_least(-1));
   f("initialization", initialization,
     "hf: every weight N(0, initializer_range^2); reference: query, key and value as "
     "torch.nn.Linear",
     one_of({"hf", "reference"}));
+  blocks.describe(f);
+  f("embedding_projection", embedding_projection, kEmbeddingProjectionHelp);
   require_whole_heads(f, hidden_size, num_attention_heads);
 }
 
@@ -194,22 +211,25 @@ ModelTraits BertConfig::traits() const {
 }
 
 Json BertConfig::hugging_face() const {
-  return {{"architectures", {"BertForMaskedLM"}},
-          {"model_type", "bert"},
-          {"vocab_size", *vocab_size},
-          {"hidden_size", hidden_size},
-          {"num_hidden_layers", num_hidden_layers},
-          {"num_attention_heads", num_attention_heads},
-          {"intermediate_size", intermediate_size},
-          {"hidden_act", hidden_act},
-          {"hidden_dropout_prob", hidden_dropout_prob},
-          {"attention_probs_dropout_prob", attention_probs_dropout_prob},
-          {"max_position_embeddings", max_position_embeddings},
-          {"type_vocab_size", type_vocab_size},
-          {"initializer_range", initializer_range},
-          {"layer_norm_eps", layer_norm_eps},
-          {"pad_token_id", special_id_json(pad_token_id, 0)},
-          {"tie_word_embeddings", true}};
+  Json json = {{"architectures", {"BertForMaskedLM"}},
+               {"model_type", "bert"},
+               {"vocab_size", *vocab_size},
+               {"hidden_size", hidden_size},
+               {"num_hidden_layers", num_hidden_layers},
+               {"num_attention_heads", num_attention_heads},
+               {"intermediate_size", intermediate_size},
+               {"hidden_act", hidden_act},
+               {"hidden_dropout_prob", hidden_dropout_prob},
+               {"attention_probs_dropout_prob", attention_probs_dropout_prob},
+               {"max_position_embeddings", max_position_embeddings},
+               {"type_vocab_size", type_vocab_size},
+               {"initializer_range", initializer_range},
+               {"layer_norm_eps", layer_norm_eps},
+               {"pad_token_id", special_id_json(pad_token_id, 0)},
+               {"tie_word_embeddings", true}};
+  blocks.add_to(json);
+  if (embedding_projection) json["embedding_projection"] = true;
+  return json;
 }
 
 }  // namespace quench

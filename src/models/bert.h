@@ -2,6 +2,7 @@
 // embeddings.
 #pragma once
 
+#include "models/blocks.h"
 #include "models/model.h"
 
 namespace quench {
@@ -22,6 +23,8 @@ class BertConfig : public ModelConfig {
   double layer_norm_eps = 1e-12;
   SpecialId pad_token_id;  // default: the tokenizer's, else 0
   std::string initialization = "hf";
+  BlockCures blocks;
+  bool embedding_projection = false;
 
   std::string type() const override { return "bert"; }
   void describe(config::Fields& fields) override;

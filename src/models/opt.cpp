@@ -18,7 +18,9 @@ LayerNames layer_names(int64_t layer, const OptConfig& c) {
           at + "self_attn_layer_norm",
           at + "fc1",
           at + "fc2",
-          at + "final_layer_norm"};
+          at + "final_layer_norm",
+          at + "self_attn_branch_norm",
+          at + "final_branch_norm"};
 }
 
 class Opt : public Model {
@@ -30,12 +32,14 @@ class Opt : public Model {
 
  private:
   at::Tensor embed(const Batch& batch, const Taps& taps) const;
-  bool projected() const { return config_.embedding_size() != config_.hidden_size; }
+  bool projected() const {
+    return config_.embedding_size() != config_.hidden_size || config_.embedding_projection;
+  }
 
   OptConfig config_;
   Embedding tokens_, positions_;
   Linear project_in_, project_out_;
-  LayerNorm final_norm_;
+  Norm final_norm_;
   std::vector<TransformerLayer> layers_;
 };
 
@@ -49,14 +53,15 @@ Opt::Opt(const OptConfig& c, const AttentionConfig& attention, int64_t max_seq_l
   positions_ = add_embedding(parameters, at + "embed_positions",
                              c.max_position_embeddings + kPositionOffset, c.hidden_size, normal);
   if (projected()) {
+    const Init init = c.embedding_projection ? Init::orthogonal() : normal;
     project_out_ = add_linear(parameters, at + "project_out", c.hidden_size, c.embedding_size(),
-                              normal, {}, false);
-    project_in_ = add_linear(parameters, at + "project_in", c.embedding_size(), c.hidden_size,
-                             normal, {}, false);
+                              init, {}, false);
+    project_in_ = add_linear(parameters, at + "project_in", c.embedding_size(), c.hidden_size, init,
+                             {}, false);
   }
+  const NormOptions norm{norm_kind(c.blocks.norm), c.layer_norm_eps};
   if (c.do_layer_norm_before)
-    final_norm_ =
-        add_layer_norm(parameters, at + "final_layer_norm", c.hidden_size, c.layer_norm_eps);
+    final_norm_ = add_norm(parameters, at + "final_layer_norm", c.hidden_size, norm);
 
   LayerOptions options;
   options.hidden_size = c.hidden_size;
@@ -65,7 +70,8 @@ Opt::Opt(const OptConfig& c, const AttentionConfig& attention, int64_t max_seq_l
   options.max_seq_length = max_seq_length;
   options.activation = c.activation_function;
   options.pre_norm = c.do_layer_norm_before;
-  options.layer_norm_eps = c.layer_norm_eps;
+  options.norm = norm;
+  options.sandwich_norm = c.blocks.sandwich_norm;
   options.hidden_dropout = c.dropout;
   options.attention_dropout = c.attention_dropout;
   options.weight = normal;
@@ -151,7 +157,7 @@ void OptConfig::describe(config::Fields& f) {
     between(0, 0.999));
   f("max_position_embeddings", max_position_embeddings, "longest sequence", at_least(1));
   f("init_std", init_std, "standard deviation of fresh weights", at_least(0));
-  f("layer_norm_eps", layer_norm_eps, "epsilon of every LayerNorm", greater_than(0));
+  f("layer_norm_eps", layer_norm_eps, "epsilon of every norm", greater_than(0));
   f("pad_token_id", pad_token_id,
     "id whose embedding stays zero; -1: none; default: the tokenizer's, else 1", at_least(-1));
   f("bos_token_id", bos_token_id,
@@ -161,6 +167,8 @@ void OptConfig::describe(config::Fields& f) {
   f("initialization", initialization,
     "hf: every weight N(0, init_std^2); reference: the attention's projections as torch.nn.Linear",
     one_of({"hf", "reference"}));
+  blocks.describe(f);
+  f("embedding_projection", embedding_projection, kEmbeddingProjectionHelp);
   require_whole_heads(f, hidden_size, num_attention_heads);
 }
 
@@ -198,29 +206,32 @@ void OptConfig::fit_special_tokens(const SpecialTokens& tokenizer) {
 }
 
 Json OptConfig::hugging_face() const {
-  return {{"architectures", {"OPTForCausalLM"}},
-          {"model_type", "opt"},
-          {"vocab_size", *vocab_size},
-          {"hidden_size", hidden_size},
-          {"word_embed_proj_dim", embedding_size()},
-          {"num_hidden_layers", num_hidden_layers},
-          {"num_attention_heads", num_attention_heads},
-          {"ffn_dim", ffn_dim},
-          {"activation_function", activation_function},
-          {"do_layer_norm_before", do_layer_norm_before},
-          {"_remove_final_layer_norm", false},
-          {"dropout", dropout},
-          {"attention_dropout", attention_dropout},
-          {"layerdrop", 0.0},
-          {"max_position_embeddings", max_position_embeddings},
-          {"init_std", init_std},
-          {"layer_norm_eps", layer_norm_eps},
-          {"layer_norm_elementwise_affine", true},
-          {"enable_bias", true},
-          {"pad_token_id", special_id_json(pad_token_id, 1)},
-          {"bos_token_id", special_id_json(bos_token_id, 2)},
-          {"eos_token_id", special_id_json(eos_token_id, 2)},
-          {"tie_word_embeddings", true}};
+  Json json = {{"architectures", {"OPTForCausalLM"}},
+               {"model_type", "opt"},
+               {"vocab_size", *vocab_size},
+               {"hidden_size", hidden_size},
+               {"word_embed_proj_dim", embedding_size()},
+               {"num_hidden_layers", num_hidden_layers},
+               {"num_attention_heads", num_attention_heads},
+               {"ffn_dim", ffn_dim},
+               {"activation_function", activation_function},
+               {"do_layer_norm_before", do_layer_norm_before},
+               {"_remove_final_layer_norm", false},
+               {"dropout", dropout},
+               {"attention_dropout", attention_dropout},
+               {"layerdrop", 0.0},
+               {"max_position_embeddings", max_position_embeddings},
+               {"init_std", init_std},
+               {"layer_norm_eps", layer_norm_eps},
+               {"layer_norm_elementwise_affine", true},
+               {"enable_bias", true},
+               {"pad_token_id", special_id_json(pad_token_id, 1)},
+               {"bos_token_id", special_id_json(bos_token_id, 2)},
+               {"eos_token_id", special_id_json(eos_token_id, 2)},
+               {"tie_word_embeddings", true}};
+  blocks.add_to(json);
+  if (embedding_projection) json["embedding_projection"] = true;
+  return json;
 }
 
 }  // namespace quench

@@ -3,6 +3,7 @@
 // than the model.
 #pragma once
 
+#include "models/blocks.h"
 #include "models/model.h"
 
 namespace quench {
@@ -24,6 +25,8 @@ class OptConfig : public ModelConfig {
   double layer_norm_eps = 1e-5;
   SpecialId pad_token_id, bos_token_id, eos_token_id;  // default: the tokenizer's, else 1, 2 and 2
   std::string initialization = "hf";
+  BlockCures blocks;
+  bool embedding_projection = false;
 
   std::string type() const override { return "opt"; }
   void describe(config::Fields& fields) override;

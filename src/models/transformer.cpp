@@ -24,14 +24,24 @@ TransformerLayer::TransformerLayer(Parameters& parameters, const LayerOptions& o
       scope_(concat("layers.", index, ".")),
       attention_(parameters, attention, attention_shape(options), names.attention,
                  scope_ + "attention."),
-      attention_norm_(add_layer_norm(parameters, names.attention_norm, options.hidden_size,
-                                     options.layer_norm_eps)),
-      output_norm_(add_layer_norm(parameters, names.output_norm, options.hidden_size,
-                                  options.layer_norm_eps)),
+      attention_norm_(
+          add_norm(parameters, names.attention_norm, options.hidden_size, options.norm)),
+      output_norm_(add_norm(parameters, names.output_norm, options.hidden_size, options.norm)),
       intermediate_(add_linear(parameters, names.intermediate, options.hidden_size,
                                options.intermediate_size, options.weight, options.bias)),
       output_(add_linear(parameters, names.output, options.intermediate_size, options.hidden_size,
-                         options.weight, options.bias)) {}
+                         options.weight, options.bias)) {
+  if (!options.sandwich_norm) return;
+  attention_branch_norm_ =
+      add_norm(parameters, names.attention_branch_norm, options.hidden_size, options.norm);
+  output_branch_norm_ =
+      add_norm(parameters, names.output_branch_norm, options.hidden_size, options.norm);
+}
+
+at::Tensor TransformerLayer::branch_norm(const Norm& norm, const char* point,
+                                         const at::Tensor& branch, const Taps& taps) const {
+  return norm.weight ? taps(scope_, point, norm(branch, taps)) : branch;
+}
 
 at::Tensor TransformerLayer::add_residual(const at::Tensor& branch, const at::Tensor& residual,
                                           const RowPlace& place, ForwardContext& context) const {
@@ -56,14 +66,19 @@ at::Tensor TransformerLayer::operator()(const at::Tensor& input, const Attention
     return taps(scope_, "ffn.norm", output_norm_(x, taps));
   };
 
-  const at::Tensor attended = attention_(options_.pre_norm ? attention_norm(input) : input, mask,
-                                         taps, context.stream, rows);
+  const at::Tensor attended =
+      branch_norm(attention_branch_norm_, "attention.branch_norm",
+                  attention_(options_.pre_norm ? attention_norm(input) : input, mask, taps,
+                             context.stream, rows),
+                  taps);
   const RowPlace place{0, input.size(1), input.size(2), rows};
   at::Tensor x = taps(scope_, "attention.residual",
                       add_residual(attended, select_rows(input, rows), place, context));
   if (!options_.pre_norm) x = attention_norm(x);
 
-  const at::Tensor fed = feed_forward(options_.pre_norm ? output_norm(x) : x, taps);
+  const at::Tensor fed =
+      branch_norm(output_branch_norm_, "ffn.branch_norm",
+                  feed_forward(options_.pre_norm ? output_norm(x) : x, taps), taps);
   x = taps(scope_, "ffn.residual", add_residual(fed, x, place, context));
   if (!options_.pre_norm) x = output_norm(x);
   return taps(scope_, "output", x);

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "attention/attention.h"
+#include "nn/norm.h"
 
 namespace quench {
 
@@ -21,7 +22,8 @@ struct LayerOptions {
   int64_t max_seq_length = 512;
   std::string activation = "gelu";  // gelu (exact) | relu
   bool pre_norm = false;  // norms before the blocks (OPT, ViT) or after the residual sums (BERT)
-  double layer_norm_eps = 1e-12;
+  NormOptions norm;
+  bool sandwich_norm = false;  // a norm on each branch as well
   double hidden_dropout = 0;
   double attention_dropout = 0;
   double drop_path = 0;  // stochastic depth of both blocks
@@ -35,6 +37,7 @@ at::Tensor activate(const std::string& activation, const at::Tensor& x);
 struct LayerNames {
   AttentionNames attention;
   std::string attention_norm, intermediate, output, output_norm;
+  std::string attention_branch_norm, output_branch_norm;  // of a sandwich
 };
 
 class TransformerLayer {
@@ -48,6 +51,9 @@ class TransformerLayer {
                         const at::Tensor& rows = {}) const;
 
  private:
+  // Where there are such norms; `point` is the tap behind.
+  at::Tensor branch_norm(const Norm& norm, const char* point, const at::Tensor& branch,
+                         const Taps& taps) const;
   at::Tensor add_residual(const at::Tensor& branch, const at::Tensor& residual,
                           const RowPlace& place, ForwardContext& context) const;
   at::Tensor feed_forward(const at::Tensor& x, const Taps& taps) const;
@@ -55,7 +61,7 @@ class TransformerLayer {
   LayerOptions options_;
   std::string scope_;  // "layers.N."
   Attention attention_;
-  LayerNorm attention_norm_, output_norm_;
+  Norm attention_norm_, output_norm_, attention_branch_norm_, output_branch_norm_;
   Linear intermediate_, output_;
 };
 

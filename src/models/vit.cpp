@@ -19,7 +19,9 @@ LayerNames layer_names(int64_t layer, const VitConfig& c) {
           at + "layernorm_before",
           at + "intermediate.dense",
           at + "output.dense",
-          at + "layernorm_after"};
+          at + "layernorm_after",
+          at + "attention_branch_norm",
+          at + "output_branch_norm"};
 }
 
 class Vit : public Model {
@@ -35,9 +37,9 @@ class Vit : public Model {
   at::Tensor embed(const at::Tensor& pixels, ForwardContext& context) const;
 
   VitConfig config_;
-  Parameter *class_token_, *position_;
+  Parameter *class_token_, *position_, *registers_ = nullptr;
   Linear patch_;  // as a convolution: weight [D, C, P, P]
-  LayerNorm patch_norm_, final_norm_;
+  Norm patch_norm_, final_norm_;
   std::vector<TransformerLayer> layers_;
   Linear classifier_;
 };
@@ -54,8 +56,11 @@ Vit::Vit(const VitConfig& c, const AttentionConfig& attention, int64_t max_seq_l
                       {c.hidden_size, c.num_channels, c.patch_size, c.patch_size}, normal);
   patch_.bias = &parameters.add(at + "patch_embeddings.projection.bias", {c.hidden_size},
                                 Init::constant(0), Role::kBias);
-  if (c.patch_norm)
-    patch_norm_ = add_layer_norm(parameters, at + "patch_norm", c.hidden_size, c.layer_norm_eps);
+  const NormOptions norm{norm_kind(c.blocks.norm), c.layer_norm_eps};
+  if (c.patch_norm) patch_norm_ = add_norm(parameters, at + "patch_norm", c.hidden_size, norm);
+  if (c.register_tokens > 0)
+    registers_ = &parameters.add(at + "register_tokens", {1, c.register_tokens, c.hidden_size},
+                                 Init::normal(1e-6), Role::kToken);
 
   LayerOptions options;
   options.hidden_size = c.hidden_size;
@@ -64,7 +69,8 @@ Vit::Vit(const VitConfig& c, const AttentionConfig& attention, int64_t max_seq_l
   options.max_seq_length = max_seq_length;
   options.activation = c.hidden_act;
   options.pre_norm = true;
-  options.layer_norm_eps = c.layer_norm_eps;
+  options.norm = norm;
+  options.sandwich_norm = c.blocks.sandwich_norm;
   options.hidden_dropout = c.hidden_dropout_prob;
   options.attention_dropout = c.attention_probs_dropout_prob;
   options.weight = normal;
@@ -73,7 +79,7 @@ Vit::Vit(const VitConfig& c, const AttentionConfig& attention, int64_t max_seq_l
                         static_cast<double>(std::max<int64_t>(1, c.num_hidden_layers - 1));
     layers_.emplace_back(parameters, options, attention, layer_names(i, c), i);
   }
-  final_norm_ = add_layer_norm(parameters, "vit.layernorm", c.hidden_size, c.layer_norm_eps);
+  final_norm_ = add_norm(parameters, "vit.layernorm", c.hidden_size, norm);
   classifier_ = add_linear(parameters, "classifier", c.hidden_size, *c.num_labels, normal);
 }
 
@@ -83,8 +89,13 @@ at::Tensor Vit::embed(const at::Tensor& pixels, ForwardContext& context) const {
       at::conv2d(pixels, tapped(*patch_.weight, taps), patch_.bias->value, config_.patch_size);
   x = taps("", "embeddings.patch", x.flatten(2).transpose(1, 2));
   if (patch_norm_.weight) x = taps("", "embeddings.norm", patch_norm_(x, taps));
-  x = at::cat({class_token_->value.expand({x.size(0), 1, -1}).to(x.scalar_type()), x}, 1);
-  x = taps("", "embeddings.sum", x + tapped(*position_, taps));
+  const auto each = [&](const at::Tensor& tokens) {
+    return tokens.expand({x.size(0), -1, -1}).to(x.scalar_type());
+  };
+  x = at::cat({each(class_token_->value), x}, 1) + tapped(*position_, taps);
+  if (registers_)  // behind [CLS], without positions
+    x = at::cat({x.narrow(1, 0, 1), each(tapped(*registers_, taps)), x.slice(1, 1)}, 1);
+  x = taps("", "embeddings.sum", x);
   return dropout(x, config_.hidden_dropout_prob, context.stream);
 }
 
@@ -127,13 +138,16 @@ void VitConfig::describe(config::Fields& f) {
   f("image_size", image_size, "pixels a side", at_least(1));
   f("patch_size", patch_size, "pixels a side of a patch; must divide image_size", at_least(1));
   f("num_channels", num_channels, "channels of an image", at_least(1));
-  f("patch_norm", patch_norm, "LayerNorm after the patch embedding");
+  f("patch_norm", patch_norm, "a norm after the patch embedding");
   f("initializer_range", initializer_range, "standard deviation of fresh weights", at_least(0));
-  f("layer_norm_eps", layer_norm_eps, "epsilon of every LayerNorm", greater_than(0));
+  f("layer_norm_eps", layer_norm_eps, "epsilon of every norm", greater_than(0));
   f("initialization", initialization,
     "hf: every weight N(0, initializer_range^2); reference: query, key and value as "
     "torch.nn.Linear",
     one_of({"hf", "reference"}));
+  blocks.describe(f);
+  f("register_tokens", register_tokens, "learned tokens beside [CLS] that no loss looks at",
+    at_least(0));
   require_whole_heads(f, hidden_size, num_attention_heads);
   f.require(image_size % patch_size == 0, "patch_size",
             concat("expected a divisor of image_size (", image_size, "), got ", patch_size));
@@ -174,25 +188,28 @@ Json VitConfig::hugging_face() const {
     labels[std::to_string(i)] = concat("LABEL_", i);
     ids[concat("LABEL_", i)] = i;
   }
-  return {{"architectures", {"ViTForImageClassification"}},
-          {"model_type", "vit"},
-          {"id2label", labels},
-          {"label2id", ids},
-          {"hidden_size", hidden_size},
-          {"num_hidden_layers", num_hidden_layers},
-          {"num_attention_heads", num_attention_heads},
-          {"intermediate_size", intermediate_size},
-          {"hidden_act", hidden_act},
-          {"hidden_dropout_prob", hidden_dropout_prob},
-          {"attention_probs_dropout_prob", attention_probs_dropout_prob},
-          {"image_size", image_size},
-          {"patch_size", patch_size},
-          {"num_channels", num_channels},
-          {"patch_norm", patch_norm},
-          {"drop_path_rate", drop_path_rate},
-          {"qkv_bias", true},
-          {"initializer_range", initializer_range},
-          {"layer_norm_eps", layer_norm_eps}};
+  Json json = {{"architectures", {"ViTForImageClassification"}},
+               {"model_type", "vit"},
+               {"id2label", labels},
+               {"label2id", ids},
+               {"hidden_size", hidden_size},
+               {"num_hidden_layers", num_hidden_layers},
+               {"num_attention_heads", num_attention_heads},
+               {"intermediate_size", intermediate_size},
+               {"hidden_act", hidden_act},
+               {"hidden_dropout_prob", hidden_dropout_prob},
+               {"attention_probs_dropout_prob", attention_probs_dropout_prob},
+               {"image_size", image_size},
+               {"patch_size", patch_size},
+               {"num_channels", num_channels},
+               {"patch_norm", patch_norm},
+               {"drop_path_rate", drop_path_rate},
+               {"qkv_bias", true},
+               {"initializer_range", initializer_range},
+               {"layer_norm_eps", layer_norm_eps}};
+  blocks.add_to(json);
+  if (register_tokens > 0) json["register_tokens"] = register_tokens;
+  return json;
 }
 
 void VitConfig::fit(int64_t classes) {

@@ -3,6 +3,7 @@
 // stochastic depth.
 #pragma once
 
+#include "models/blocks.h"
 #include "models/model.h"
 
 namespace quench {
@@ -25,6 +26,8 @@ class VitConfig : public ModelConfig {
   double initializer_range = 0.02;
   double layer_norm_eps = 1e-12;
   std::string initialization = "hf";
+  BlockCures blocks;
+  int64_t register_tokens = 0;  // Darcet et al. 2024
 
   std::string type() const override { return "vit"; }
   void describe(config::Fields& fields) override;
@@ -35,7 +38,7 @@ class VitConfig : public ModelConfig {
   void fit(int64_t classes) override;
   int64_t layers() const override { return num_hidden_layers; }
   int64_t vocabulary_or_classes() const override { return num_labels.value_or(0); }
-  int64_t max_positions() const override { return tokens(); }
+  int64_t max_positions() const override { return tokens() + register_tokens; }
   int64_t image_side() const override { return image_size; }
   int64_t channels() const override { return num_channels; }
   // Patches and [CLS].

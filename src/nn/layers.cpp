@@ -21,16 +21,6 @@ Linear add_linear(Parameters& parameters, const std::string& name, int64_t in, i
   return linear;
 }
 
-at::Tensor LayerNorm::operator()(const at::Tensor& x, const Taps& taps) const {
-  return at::layer_norm(x, weight->value.sizes(), tapped(*weight, taps), bias->value, eps);
-}
-
-LayerNorm add_layer_norm(Parameters& parameters, const std::string& name, int64_t size,
-                         double eps) {
-  return {&parameters.add(name + ".weight", {size}, Init::constant(1), Role::kNorm),
-          &parameters.add(name + ".bias", {size}, Init::constant(0), Role::kBias), eps};
-}
-
 at::Tensor select_rows(const at::Tensor& x, const at::Tensor& rows) {
   return rows.defined() ? x.flatten(0, -2).index_select(0, rows) : x;
 }

@@ -17,15 +17,6 @@ struct Linear {
 Linear add_linear(Parameters& parameters, const std::string& name, int64_t in, int64_t out,
                   Init weight, Init bias = Init::constant(0), bool has_bias = true);
 
-// Layer normalization over the last dimension.
-struct LayerNorm {
-  Parameter* weight = nullptr;
-  Parameter* bias = nullptr;
-  double eps = 1e-12;
-  at::Tensor operator()(const at::Tensor& x, const Taps& taps) const;
-};
-LayerNorm add_layer_norm(Parameters& parameters, const std::string& name, int64_t size, double eps);
-
 // Rows `rows` (int64 [N]) of x [B, T, D] seen as [B T, D]; x itself where `rows` is undefined.
 at::Tensor select_rows(const at::Tensor& x, const at::Tensor& rows);
 

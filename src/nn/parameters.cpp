@@ -20,6 +20,12 @@ uint64_t name_key(const std::string& name) {
   return hash;
 }
 
+at::Tensor orthogonal(int64_t rows, int64_t columns, const at::Generator& generator) {
+  if (rows < columns) return orthogonal(columns, rows, generator).t();
+  const auto [q, r] = at::linalg_qr(at::randn({rows, columns}, generator, at::dtype(at::kDouble)));
+  return q * r.diagonal().sign();
+}
+
 void draw(at::Tensor& out, const Init& init, uint64_t key) {
   at::Generator generator = at::detail::createCPUGenerator(key);
   switch (init.kind) {
@@ -31,6 +37,9 @@ void draw(at::Tensor& out, const Init& init, uint64_t key) {
       break;
     case Init::Kind::kUniform:
       out.uniform_(-init.value, init.value, generator);
+      break;
+    case Init::Kind::kOrthogonal:
+      out.copy_(orthogonal(out.size(0), out.size(1), generator));
       break;
   }
 }

@@ -19,12 +19,14 @@ namespace quench {
 // Distribution of fresh values. Every parameter draws from its own stream, a function of (seed,
 // name).
 struct Init {
-  enum class Kind { kConstant, kNormal, kUniform } kind = Kind::kConstant;
+  enum class Kind { kConstant, kNormal, kUniform, kOrthogonal } kind = Kind::kConstant;
   double value = 0;  // the constant, the standard deviation, or the bound of U(-bound, bound)
 
   static Init constant(double value) { return {Kind::kConstant, value}; }
   static Init normal(double standard_deviation) { return {Kind::kNormal, standard_deviation}; }
   static Init uniform(double bound) { return {Kind::kUniform, bound}; }
+  // Of a matrix: the Q of a normal one's QR, its signs chosen so that all Q are equally likely.
+  static Init orthogonal() { return {Kind::kOrthogonal, 0}; }
   // As torch.nn.Linear leaves weights and biases: U(+-1/sqrt(fan_in)) (SPEC 3.3).
   static Init torch_linear(int64_t fan_in) {
     return uniform(1 / std::sqrt(static_cast<double>(fan_in)));

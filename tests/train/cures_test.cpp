@@ -45,7 +45,7 @@ Batch batch_for(const std::string& type) {
 }
 
 struct Case {
-  std::string model, attention;  // a section of a config
+  std::string model, attention, blocks;  // sections of a config
 };
 
 class Cure : public TemporaryFolder, public ::testing::WithParamInterface<Case> {
@@ -64,6 +64,8 @@ TEST_P(Cure, TrainsAndComesBackFromTheDisk) {
   config.schedule.shape = "constant";
   Pretrained trained;
   trained.config = tiny_model(GetParam().model);
+  config::read_with(config::parse(GetParam().blocks, {"test", 1}),
+                    [&](config::Fields& fields) { trained.config->describe(fields); });
   trained.attention = attention();
   trained.max_seq_length = trained.config->max_positions();
   trained.model = trained.config->build(trained.attention, trained.max_seq_length);
@@ -83,6 +85,7 @@ TEST_P(Cure, TrainsAndComesBackFromTheDisk) {
   save_pretrained(folder_, trained);
   const Pretrained loaded = load_pretrained(folder_.string());
   EXPECT_EQ(config::write(loaded.attention), config::write(trained.attention));
+  EXPECT_EQ(loaded.config->hugging_face(), trained.config->hugging_face());
   EXPECT_TRUE(equal(weights_of(loaded), weights_of(trained)));
   if (GetParam().model == "vit") return;
   // Shorter than what the model was built for, and padded.
@@ -108,13 +111,20 @@ std::vector<Case> cases() {
     sections.push_back(concat("{gate: {type: ", entry.type, "}}"));
   std::vector<Case> all;
   for (const char* model : {"bert", "opt", "vit"})
-    for (const std::string& section : sections) all.push_back({model, section});
+    for (const std::string& section : sections) all.push_back({model, section, "{}"});
+  for (const char* model : {"bert", "opt", "vit"})
+    for (const char* section : {"{norm: rms}", "{norm: rms_scalar}", "{sandwich_norm: true}",
+                                "{norm: rms, sandwich_norm: true}"})
+      all.push_back({model, "{}", section});
+  for (const char* model : {"bert", "opt"})
+    all.push_back({model, "{}", "{embedding_projection: true}"});
+  all.push_back({"vit", "{}", "{register_tokens: 4}"});
   return all;
 }
 
 std::string name_of(const ::testing::TestParamInfo<Case>& info) {
   std::string name = info.param.model;
-  for (const char c : info.param.attention)
+  for (const char c : info.param.attention + info.param.blocks)
     if (std::isalnum(c) || c == '_') name += c;
   return name;
 }
