@@ -92,6 +92,16 @@ double headline(const Json& evaluation) {
   return perplexity.is_null() ? std::numeric_limits<double>::infinity() : perplexity.get<double>();
 }
 
+Json largest_ratio(const Json& evaluation) {
+  Json largest;
+  const Json::json_pointer ratios("/outliers/max_to_median");
+  if (!evaluation.contains(ratios)) return largest;
+  for (const auto& [tap, ratio] : evaluation.at(ratios).items())
+    if (is_layer_output(tap) && ratio.is_number() && (largest.is_null() || ratio > largest))
+      largest = ratio;
+  return largest;
+}
+
 void check_finite(const Json& evaluation) {
   const Json& loss = evaluation.at("loss");  // null in a file that was read back
   check(!loss.is_null() && std::isfinite(loss.get<double>()),

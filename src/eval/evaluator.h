@@ -47,6 +47,10 @@ struct Evaluation {
 // null).
 double headline(const Json& evaluation);
 
+// Of the layers' outputs in an evaluation's JSON, max |x| to median |x| where that is largest;
+// null: not measured.
+Json largest_ratio(const Json& evaluation);
+
 // Throws Error if the loss of an evaluation's JSON is not finite.
 void check_finite(const Json& evaluation);
 

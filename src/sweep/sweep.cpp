@@ -11,6 +11,7 @@
 #include "device/device.h"
 #include "io/atomic_file.h"
 #include "ptq/ptq.h"
+#include "sweep/results.h"
 #include "train/run_folder.h"
 #include "train/trainer.h"
 
@@ -54,20 +55,14 @@ std::vector<std::string> joined(const std::vector<std::string>& a,
   return all;
 }
 
-// The figures of one row, one value for each finished training or PTQ seed.
-struct RowResult {
-  std::vector<double> full, inf_norm, kurtosis;
-  std::map<std::string, std::vector<double>> quantized;
-  bool accuracy = false;
-};
-
 class Sweep {
  public:
   Sweep(const SweepConfig& sweep, const std::vector<std::string>& assignments, fs::path folder)
-      : sweep_(sweep),
-        assignments_(assignments),
-        folder_(std::move(folder)),
-        results_(sweep.rows.size()) {}
+      : sweep_(sweep), assignments_(assignments), folder_(std::move(folder)) {
+    results_.baseline = sweep.baseline;
+    for (const SweepRow& row : sweep.rows) results_.rows.emplace_back().name = row.name;
+    for (const SweepEntry& setting : sweep.ptq) results_.settings.push_back(setting.name);
+  }
 
   SweepOutcome run();
 
@@ -82,6 +77,9 @@ class Sweep {
     return folder_ / concat(slug(sweep_.rows[row].name), "-seed", seed);
   }
   void cell(size_t row, int64_t seed);
+  // What the training left.
+  void measure(RowResult& result, const RunConfig& config, const fs::path& run,
+               const Json& full) const;
   void quantize(size_t row, int64_t seed, const fs::path& run, const Json& full_precision);
   // A run's model and data, loaded when the first quantization needs them.
   struct Opened {
@@ -89,7 +87,7 @@ class Sweep {
     std::map<std::string, PtqData> data;  // by the sections that say which
   };
   Json quantized(const RunConfig& config, const fs::path& run, const Json& full_precision,
-                 Opened& opened);
+                 const std::vector<int64_t>& bits, Opened& opened);
   void attempt(const std::string& name, const std::function<void()>& work);
   bool train_if_needed(const RunConfig& config, const fs::path& run);
   void write();
@@ -98,9 +96,16 @@ class Sweep {
   const SweepConfig& sweep_;
   std::vector<std::string> assignments_;
   fs::path folder_;
-  std::vector<RowResult> results_;
+  SweepTable results_;
   std::vector<std::string> failures_;
 };
+
+// Of the curve in a result of PTQ.
+std::vector<int64_t> bits_of(const Json& result) {
+  std::vector<int64_t> bits;
+  for (const Json& point : result.value("bits", Json::array())) bits.push_back(point.at("bits"));
+  return bits;
+}
 
 // Whether the folder holds that run, at its end. Throws UsageError where it holds another one.
 bool trained_before(const RunConfig& config, const fs::path& run) {
@@ -131,14 +136,26 @@ void Sweep::cell(size_t row, int64_t seed) {
   if (!train_if_needed(config(entry, seed), run)) return;
   const Json full = parse_json(read_file(run / "eval.json"));
   check_finite(full);
-  RowResult& result = results_[row];
-  result.full.push_back(headline(full));
-  if (const auto outliers = full.find("outliers"); outliers != full.end()) {
-    result.inf_norm.push_back(outliers->at("max_inf_norm"));
-    result.kurtosis.push_back(outliers->at("avg_kurtosis"));
-  }
+  measure(results_.rows[row], config(entry, seed), run, full);
   write();
   quantize(row, seed, run, full);
+}
+
+void Sweep::measure(RowResult& result, const RunConfig& config, const fs::path& run,
+                    const Json& full) const {
+  const int64_t seed = config.train.seed;
+  result.full[seed] = {headline(full)};
+  result.curves[seed] =
+      read_training_curve(run, config.train.batch_size * config.train.gradient_accumulation_steps);
+  const Pretrained model = load_architecture(model_folder(run.string()));
+  result.parameters[seed] = {static_cast<double>(model.model->parameters.count())};
+  const auto outliers = full.find("outliers");
+  if (outliers == full.end()) return;
+  result.inf_norm[seed] = {outliers->at("max_inf_norm")};
+  result.kurtosis[seed] = {outliers->at("avg_kurtosis")};
+  if (const Json ratio = largest_ratio(full); !ratio.is_null())
+    result.max_to_median[seed] = {ratio};
+  if (outliers->contains("sinks")) result.sink_rate[seed] = {outliers->at("sinks").at("rate")};
 }
 
 void Sweep::quantize(size_t row, int64_t seed, const fs::path& run, const Json& full) {
@@ -156,13 +173,20 @@ void Sweep::quantize(size_t row, int64_t seed, const fs::path& run, const Json& 
           [&] {
             Json done =
                 fs::exists(file) ? parse_json(read_file(file), /*allow_exceptions=*/false) : Json();
+            const bool first = &setting == &sweep_.ptq.front();
+            const std::vector<int64_t> bits = first ? sweep_.bits : std::vector<int64_t>();
             const bool valid = done.is_object() && done.value("checkpoint", "") == checkpoint &&
-                               done.value("settings", Json()) == config::write(c.ptq);
+                               done.value("settings", Json()) == config::write(c.ptq) &&
+                               bits_of(done) == bits;
             if (!valid) {
-              done = quantized(c, run, full, opened);
+              done = quantized(c, run, full, bits, opened);
               write_file_atomically(file, dump(done, 2) + "\n");
             }
-            results_[row].quantized[setting.name].push_back(headline(done.at("quantized")));
+            RowResult& result = results_.rows[row];
+            result.quantized[setting.name][seed].push_back(headline(done.at("quantized")));
+            if (!bits.empty())
+              result.bits[setting.name].push_back(
+                  {{"bits", done.at("bits")}, {"bits_within", done.at("bits_within")}});
           });
       write();
     }
@@ -170,7 +194,8 @@ void Sweep::quantize(size_t row, int64_t seed, const fs::path& run, const Json& 
 }
 
 // What `quench ptq` writes.
-Json Sweep::quantized(const RunConfig& c, const fs::path& run, const Json& full, Opened& opened) {
+Json Sweep::quantized(const RunConfig& c, const fs::path& run, const Json& full,
+                      const std::vector<int64_t>& bits, Opened& opened) {
   std::optional<Pretrained>& pretrained = opened.pretrained;
   if (!pretrained) {
     pretrained = load_pretrained(run.string());
@@ -187,7 +212,7 @@ Json Sweep::quantized(const RunConfig& c, const fs::path& run, const Json& full,
                                             all.at("ptq").at("evaluation").at("data")}));
   if (!opened.data.contains(key))
     opened.data.emplace(key, open_ptq_data(c, find_tokenizer(pretrained->folder.string())));
-  return quantize_and_evaluate(*pretrained, opened.data.at(key), c, {},
+  return quantize_and_evaluate(*pretrained, opened.data.at(key), c, bits,
                                same_evaluation ? std::optional(full) : std::nullopt);
 }
 
@@ -203,39 +228,8 @@ void Sweep::attempt(const std::string& name, const std::function<void()>& work) 
 
 SweepOutcome Sweep::outcome() const {
   SweepOutcome outcome;
-  Table& table = outcome.table;
-  table.title = sweep_.title;
-  const auto accuracies = std::count_if(results_.begin(), results_.end(),
-                                        [](const RowResult& r) { return r.accuracy; });
-  const std::string unit = accuracies == 0                                       ? " ppl"
-                           : accuracies == static_cast<int64_t>(results_.size()) ? " acc."
-                                                                                 : " ppl or acc.";
-  table.columns = {{"method"},
-                   {"FP" + unit, Align::kRight},
-                   {"max inf norm", Align::kRight},
-                   {"avg kurtosis", Align::kRight}};
-  for (const SweepEntry& setting : sweep_.ptq)
-    table.columns.push_back({setting.name + unit, Align::kRight});
-  outcome.json = {{"title", sweep_.title}, {"rows", Json::array()}, {"failed", failures_}};
-  for (size_t r = 0; r < results_.size(); ++r) {
-    const RowResult& result = results_[r];
-    std::vector<std::string> cells = {sweep_.rows[r].name, mean_std(result.full, 2),
-                                      mean_std(result.inf_norm, 1), mean_std(result.kurtosis, 1)};
-    Json quantized = Json::object();
-    for (const SweepEntry& setting : sweep_.ptq) {
-      const auto found = result.quantized.find(setting.name);
-      const std::vector<double> values =
-          found == result.quantized.end() ? std::vector<double>() : found->second;
-      cells.push_back(mean_std(values, 2));
-      quantized[setting.name] = values;
-    }
-    table.rows.push_back(cells);
-    outcome.json["rows"].push_back({{"name", sweep_.rows[r].name},
-                                    {result.accuracy ? "accuracy" : "perplexity", result.full},
-                                    {"max_inf_norm", result.inf_norm},
-                                    {"avg_kurtosis", result.kurtosis},
-                                    {"quantized", quantized}});
-  }
+  outcome.table = to_table(results_, sweep_.title);
+  outcome.json = {{"title", sweep_.title}, {"rows", to_json(results_)}, {"failed", failures_}};
   outcome.failed = static_cast<int>(failures_.size());
   outcome.interrupted_by = caught_signal();
   return outcome;
@@ -252,7 +246,7 @@ SweepOutcome Sweep::run() {
   catch_signals();
   const RunFolder folder(folder_);
   for (size_t row = 0; row < sweep_.rows.size(); ++row) {
-    results_[row].accuracy =
+    results_.rows[row].accuracy =
         config(sweep_.rows[row], sweep_.seeds.front()).task_type() == "classification";
     for (const int64_t seed : sweep_.seeds)  // before the table of earlier results is touched
       trained_before(config(sweep_.rows[row], seed), run_folder(row, seed));
@@ -287,10 +281,17 @@ void describe(config::Fields& f, SweepConfig& c) {
   f("seeds", c.seeds, "training seeds", config::at_least(0));
   f.list("ptq", c.ptq, "ways to quantize");
   f("ptq_seeds", c.ptq_seeds, "calibration seeds", config::at_least(0));
+  f("bits", c.bits, "bits of activations that the first way to quantize is measured with, too",
+    config::between(2, 16));
+  f("baseline", c.baseline, "name of the row that others are compared with, seed by seed");
   f.require(!c.rows.empty(), "rows", "expected at least one way to train");
   f.require(!c.seeds.empty(), "seeds", "expected at least one seed");
   f.require(are_different(c.seeds), "seeds", "expected each once");
   f.require(are_different(c.ptq_seeds), "ptq_seeds", "expected each once");
+  f.require(are_different(c.bits), "bits", "expected each once");
+  f.require(c.bits.empty() || !c.ptq.empty(), "bits", "expected a way to quantize as well, in ptq");
+  f.require(!c.baseline || std::ranges::count(c.rows, *c.baseline, &SweepRow::name) == 1,
+            "baseline", "expected the name of a row");
   for (const SweepRow& row : c.rows)
     f.require(c.base || row.base, "base", "expected a config file, here or in every row");
   f.require(have_own_folders(c.rows), "rows", "two names make the same folder or file name");

@@ -30,6 +30,8 @@ struct SweepConfig {
   std::vector<int64_t> seeds = {1000};  // of training
   std::vector<SweepEntry> ptq;
   std::vector<int64_t> ptq_seeds = {1, 2, 3};  // of calibration
+  std::vector<int64_t> bits;            // of activations: a curve for the first way to quantize
+  std::optional<std::string> baseline;  // the row that others are compared with
 };
 void describe(config::Fields& fields, SweepConfig& config);
 
@@ -39,8 +41,7 @@ SweepConfig load_sweep(const std::string& path, const std::vector<std::string>& 
 
 struct SweepOutcome {
   Table table;
-  Json json;       // {"title", "rows": [{"name", "perplexity" or "accuracy", "max_inf_norm",
-                   // "avg_kurtosis", "quantized": {...}}], "failed"}
+  Json json;       // {"title", "rows": [...] (sweep/results.h), "failed"}
   int failed = 0;  // cells
   int interrupted_by = 0;
 };

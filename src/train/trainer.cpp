@@ -36,17 +36,6 @@ class LogFile {
   LogFile& operator=(const LogFile&) = delete;
 };
 
-// Of the layers' outputs, max |x| to median |x| where it is largest; null: not measured.
-Json largest_ratio(const Json& evaluation) {
-  Json largest;
-  const Json::json_pointer ratios("/outliers/max_to_median");
-  if (!evaluation.contains(ratios)) return largest;
-  for (const auto& [tap, ratio] : evaluation.at(ratios).items())
-    if (is_layer_output(tap) && ratio.is_number() && (largest.is_null() || ratio > largest))
-      largest = ratio;
-  return largest;
-}
-
 // What the curves show of an evaluation.
 Json summary(const Json& evaluation) {
   Json summary = {{"eval_loss", evaluation.at("loss")}};

@@ -93,6 +93,43 @@ TEST_F(CliSweep, OtherPtqSettingsAreDoneAgainAndOtherRunsRefused) {
   EXPECT_EQ(newest("out/gated-seed1"), "out/gated-seed1/checkpoints/step-00000004");
 }
 
+TEST_F(CliSweep, ABaselineAddsWhatRowsCostAndWhereTheyDiffer) {
+  folder_.write(
+      "sweep.yaml",
+      "base: tiny.yaml\n"
+      "rows:\n"
+      "  - {name: Plain, set: [eval.sinks=true]}\n"
+      "  - {name: Gated, set: [attention.gate.type=linear, eval.sinks=true]}\n"
+      "seeds: [1, 2]\n"
+      "ptq: [{name: W8A8}, {name: W4A4, set: [ptq.weights.bits=4, ptq.activations.bits=4]}]\n"
+      "ptq_seeds: [1]\n"
+      "bits: [8, 3]\n"
+      "baseline: Plain\n");
+  const std::string table = done({"sweep", "sweep.yaml", "--output", "out", "--set",
+                                  "train.log_every=1", "--set", "train.eval_every=2"});
+  for (const char* part : {"loss at equal time", "max/median", "sink rate %", "bits 1%", "bits 10%",
+                           "extra parameters", "ms a step", "W4A4"})
+    EXPECT_NE(table.find(part), std::string::npos) << part << "\n" << table;
+  const Json rows = json("out/sweep.json").at("rows");
+  for (const Json& row : rows) {
+    for (const char* list : {"sink_rate", "max_to_median", "parameters", "step_seconds"})
+      EXPECT_EQ(row.at(list).size(), 2u) << list;
+    ASSERT_EQ(row.at("bits").at("W8A8").size(), 2u);
+    EXPECT_FALSE(row.at("bits").contains("W4A4"));
+    EXPECT_EQ(row.at("bits").at("W8A8")[0].at("bits")[1].at("bits"), 3);
+  }
+  EXPECT_GT(rows[1].at("parameters")[0], rows[0].at("parameters")[0]);
+  const auto before = files();
+  done({"sweep", "sweep.yaml", "--output", "out", "--set", "train.log_every=1", "--set",
+        "train.eval_every=2"});
+  EXPECT_EQ(files(), before);
+
+  folder_.write("wrong.yaml", "base: tiny.yaml\nrows: [{name: Plain}]\nbaseline: plain\n");
+  const Outcome outcome = quench({"sweep", "wrong.yaml", "--output", "out"});
+  EXPECT_EQ(outcome.status, 2);
+  EXPECT_NE(outcome.err.find("baseline"), std::string::npos) << outcome.err;
+}
+
 TEST_F(CliSweep, WithoutOutliersItsTableHasNone) {
   write_sweep("{name: Plain, set: [eval.outliers=false]}");
   const std::string table = done({"sweep", "sweep.yaml", "--output", "out"});
