@@ -17,6 +17,7 @@ namespace quench {
 inline constexpr uint64_t kShuffle = 1;
 inline constexpr uint64_t kMasking = 2;
 inline constexpr uint64_t kSplit = 3;
+inline constexpr uint64_t kBackcopy = 4;  // then seed, subset, position
 
 // SplitMix64's finalizer: a bijection in which every input bit flips half of the output's.
 constexpr uint64_t mix(uint64_t x) {

@@ -1,5 +1,6 @@
 #include "batches/data_config.h"
 
+#include "batches/bigram_backcopy.h"
 #include "batches/images.h"
 #include "batches/tensors.h"
 #include "batches/text.h"
@@ -32,6 +33,8 @@ const config::Registry<DataConfig>& data_types() {
       {"text", "text files", [] { return std::make_shared<TextData>(); }},
       {"tensors", "batches prepared elsewhere, in safetensors files",
        [] { return std::make_shared<TensorsData>(); }},
+      {"bigram_backcopy", "sequences in which attention sinks come early, made on demand",
+       [] { return std::make_shared<BigramBackcopyData>(); }},
       {"image_folder", "images, one folder a class",
        [] { return std::make_shared<ImageFolderData>(); }},
       {"cifar10", "CIFAR-10, binary version",

@@ -42,10 +42,11 @@ struct DataContext {
 
 struct OpenedData {
   BatchSourcePtr source;
-  std::shared_ptr<const Tokenizer> tokenizer;  // null unless text
-  int64_t max_seq_length = 0;                  // 0: not sequences
-  int64_t vocabulary_or_classes = 0;           // 0: not known
-  int64_t image_size = 0;                      // 0: not images, or not known
+  std::shared_ptr<const Tokenizer> tokenizer;   // null unless text
+  int64_t max_seq_length = 0;                   // 0: not sequences
+  int64_t vocabulary_or_classes = 0;            // 0: not known
+  std::optional<SpecialTokens> special_tokens;  // std::nullopt: not known
+  int64_t image_size = 0;                       // 0: not images, or not known
   Json image_processor = nullptr;  // how images become pixels, as Hugging Face's files say it
   // Names the content (of picture folders: names and sizes of the files), wherever it lies; empty:
   // the config alone decides it.
@@ -60,10 +61,13 @@ class DataConfig {
   virtual void describe(config::Fields& fields) = 0;
   // Throws UsageError naming a file or pattern that does not exist; creates nothing.
   virtual void validate() const = 0;
+  // Throws UsageError if its samples are none for such a task (TaskConfig).
+  virtual void check_task(const std::string& /*task*/) const {}
   // Throws UsageError when training cannot take batches of this size.
   virtual void check_batch_size(int64_t /*batch_size*/) const {}
   // Tokens of its sequences; 0: not sequences, or not known before it is opened.
   virtual int64_t sequence_length() const { return 0; }
+  virtual bool uses_tokenizer() const { return false; }
   // Prepares what is not prepared yet (tokenizer, token shards), shows progress, and opens one
   // subset.
   virtual OpenedData open(Subset subset, const DataContext& context) const = 0;

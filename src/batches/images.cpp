@@ -175,13 +175,13 @@ void ImageInput::check_batch_size(int64_t batch_size) const {
 
 OpenedData ImageInput::open(ImageSourcePtr source) const {
   if (error_mode() == OnError::kSkip) source = std::make_shared<ReportedSource>(std::move(source));
-  return {std::make_shared<ImageBatchSource>(source, *this),
-          nullptr,
-          0,
-          source->classes(),
-          images.image_size,
-          image_processor(images),
-          source->identity()};
+  OpenedData opened;
+  opened.source = std::make_shared<ImageBatchSource>(source, *this);
+  opened.vocabulary_or_classes = source->classes();
+  opened.image_size = images.image_size;
+  opened.image_processor = image_processor(images);
+  opened.identity = source->identity();
+  return opened;
 }
 
 void ImageFolderData::describe(config::Fields& f) {

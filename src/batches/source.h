@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -30,10 +32,15 @@ struct InputLimits {
   int64_t channels = 0, image_side = 0;  // of pictures
 };
 
+// samples() of a source that has another one for every position of the stream, and no epochs.
+inline constexpr int64_t kEndless = std::numeric_limits<int64_t>::max();
+
 class BatchSource {
  public:
   virtual ~BatchSource() = default;
   virtual int64_t samples() const = 0;
+  // The least loss that a model can expect on them; std::nullopt: nobody knows.
+  virtual std::optional<double> optimal_loss() const { return std::nullopt; }
   // Throws Error naming what in it such a model does not take.
   virtual void check_fits(const InputLimits& /*limits*/) const {}
   // Of images, in the order of their labels; empty: not known.

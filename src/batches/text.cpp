@@ -336,6 +336,7 @@ OpenedData TextData::open(Subset subset, const DataContext& context) const {
   opened.source = std::make_shared<TextSource>(std::move(corpora), context, *opened.tokenizer);
   opened.max_seq_length = max_seq_length;
   opened.vocabulary_or_classes = opened.tokenizer->vocab_size();
+  opened.special_tokens = opened.tokenizer->special();
   return opened;
 }
 

@@ -35,6 +35,7 @@ class TextData : public DataConfig {
   void describe(config::Fields& fields) override;
   void validate() const override;
   int64_t sequence_length() const override { return max_seq_length; }
+  bool uses_tokenizer() const override { return true; }
   OpenedData open(Subset subset, const DataContext& context) const override;
 };
 

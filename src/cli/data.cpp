@@ -64,8 +64,9 @@ void add_data(CLI::App& app) {
     for (const Subset subset : {Subset::kTrain, Subset::kValidation}) {
       const OpenedData opened = config.data->open(subset, context);
       context.tokenizer = opened.tokenizer;
+      const int64_t samples = opened.source->samples();
       write_output("", concat(subset == Subset::kTrain ? "train: " : "validation: ",
-                              opened.source->samples(), " samples\n"));
+                              samples == kEndless ? "endless" : concat(samples), " samples\n"));
     }
   });
   CLI::App* show =

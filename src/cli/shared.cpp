@@ -102,9 +102,9 @@ RunConfig config_of(const ModelArgument& model, const std::string& overlay,
   config.attention = model.pretrained.attention;
   config.check_task();
   for (const auto& data : {config.data, config.ptq.calibration.data, config.ptq.evaluation.data}) {
-    if (!data || data->sequence_length() == 0) continue;
-    config.check_sequence_length(data->sequence_length());
-    if (model.tokenizer) continue;
+    if (!data) continue;
+    config.check_data(*data);
+    if (!data->uses_tokenizer() || model.tokenizer) continue;
     if (!config.tokenizer.path)
       fail_usage(model.pretrained.folder.string(),
                  " has no tokenizer, and the data is text: give the one that the model "

@@ -59,6 +59,7 @@ MakeBatch evaluation_batches(const BatchSource& source, int64_t size, int64_t ba
 
 Json Evaluation::to_json() const {
   Json json = {{"loss", loss}};
+  if (optimal_loss) json["optimal_loss"] = *optimal_loss;
   if (accuracy) {
     json["accuracy"] = *accuracy;
     json["top5_accuracy"] = *top5_accuracy;
@@ -165,6 +166,7 @@ Evaluation evaluate(const Pretrained& pretrained, const BatchSource& source,
   result.reference_loss =
       sums.reference_loss.item<double>() / static_cast<double>(reference_weight);
   if (!std::isfinite(result.loss)) check_finite_pixels(source, make);
+  result.optimal_loss = source.optimal_loss();
   if (traits.task == "classification") {
     const double samples = static_cast<double>(result.samples);
     result.accuracy = static_cast<double>(sums.correct.item<int64_t>()) / samples;

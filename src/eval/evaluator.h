@@ -33,13 +33,14 @@ struct Evaluation {
   // Mean of the batches' losses, weighted by their sequences: what the paper's code reports. Of
   // language models; it depends on the batch size.
   double reference_loss = 0;
+  std::optional<double> optimal_loss;  // the least that can be expected, where the data tells
   std::optional<double> accuracy, top5_accuracy;  // of classification
   int64_t samples = 0;
   int64_t tokens = 0;  // labels that count
   Json outliers;       // docs/design.md 4.3; null: not asked for
 
-  // {"loss", "perplexity" | "accuracy", "samples", "tokens", "reference": {"loss", "perplexity"}
-  // (of language models), "outliers" (if asked for)}
+  // {"loss", "optimal_loss" (if known), "perplexity" | "accuracy", "samples", "tokens",
+  // "reference": {"loss", "perplexity"} (of language models), "outliers" (if asked for)}
   Json to_json() const;
 };
 

@@ -19,13 +19,13 @@ const config::Registry<ModelConfig>& model_types() {
 void fit_vocabulary(std::optional<int64_t>& vocab_size, int64_t vocabulary) {
   if (!vocab_size) vocab_size = vocabulary;
   if (*vocab_size < vocabulary)
-    fail_usage("model.vocab_size: expected at least the tokenizer's ", vocabulary, ", got ",
+    fail_usage("model.vocab_size: expected at least the data's ", vocabulary, ", got ",
                *vocab_size);
 }
 
 void fit_special_id(SpecialId& id, int64_t tokenizers, const char* key) {
   if (id && *id != tokenizers)
-    fail_usage("model.", key, ": the config says ", *id, ", the tokenizer ", tokenizers,
+    fail_usage("model.", key, ": the config says ", *id, ", the data's vocabulary ", tokenizers,
                tokenizers < 0 ? " (it has no such token)" : "", ": leave it out");
   id = tokenizers;
 }

@@ -58,7 +58,9 @@ void describe(config::Fields& f, TrainConfig& c) {
     between(0, 0.9999999));
   f("activation_penalty", c.activation_penalty,
     "weight of the mean square of the FFN outputs in the loss; 0: off", at_least(0));
-  f("seed", c.seed, "of initialization, data order, masks and dropout", at_least(0));
+  f("seed", c.seed,
+    "of initialization, data order, masks, dropout and samples that are made on demand",
+    at_least(0));
   f("shuffle", c.shuffle, "draw the samples in random order");
   f("initialize_from", c.initialize_from,
     "MODEL whose weights training starts from, and whose tokenizer it takes unless the section "
@@ -82,7 +84,7 @@ void describe(config::Fields& f, EvalConfig& c) {
   f("sinks", c.sinks, "measure how much attention the first key gets, over 100 sequences");
   f.require(c.outliers || !c.sinks, "sinks", "stands among the outliers: needs eval.outliers");
   f("kurtosis_batches", c.kurtosis_batches, "batches whose kurtosis is averaged", at_least(1));
-  f("seed", c.seed, "of the masks", at_least(0));
+  f("seed", c.seed, "of the masks, and of samples that are made on demand", at_least(0));
 }
 
 void describe(config::Fields& f, OutputConfig& c) {
@@ -129,7 +131,7 @@ DataContext RunConfig::data_context() const {
 }
 
 std::shared_ptr<const Tokenizer> RunConfig::starting_tokenizer() const {
-  if (!train.initialize_from || data->sequence_length() == 0) return nullptr;
+  if (!train.initialize_from || !data->uses_tokenizer()) return nullptr;
   const std::string folder = model_folder(expand_variables(*train.initialize_from)).string();
   std::shared_ptr<const Tokenizer> own = find_tokenizer(folder);
   if (!own) return nullptr;
@@ -153,13 +155,18 @@ void check_takes_text(const ModelConfig& model) {
     fail_usage("data: expected images for model.type ", model.type(), ", got text");
 }
 
+void check_sequence_length(const ModelConfig& model, int64_t length) {
+  check_takes_text(model);
+  if (length > model.max_positions())
+    fail_usage("data.max_seq_length: expected at most the model's ", model.max_positions(),
+               " positions, got ", length);
+}
+
 }  // namespace
 
-void RunConfig::check_sequence_length(int64_t length) const {
-  check_takes_text(*model);
-  if (length > model->max_positions())
-    fail_usage("data.max_seq_length: expected at most the model's ", model->max_positions(),
-               " positions, got ", length);
+void RunConfig::check_data(const DataConfig& data) const {
+  data.check_task(task_type());
+  if (data.sequence_length() > 0) check_sequence_length(*model, data.sequence_length());
 }
 
 void RunConfig::fit(const OpenedData& opened) const {
@@ -168,7 +175,7 @@ void RunConfig::fit(const OpenedData& opened) const {
     fail_usage("data: expected text for model.type ", model->type(), ", got images");
   if (opened.max_seq_length > 0) check_takes_text(*model);
   if (opened.source) opened.source->check_fits(model->limits());
-  if (opened.max_seq_length > 0) check_sequence_length(opened.max_seq_length);
+  if (opened.max_seq_length > 0) check_sequence_length(*model, opened.max_seq_length);
   if (opened.vocabulary_or_classes > 0) model->fit(opened.vocabulary_or_classes);
   if (opened.image_size > 0 && opened.image_size != image_side)
     fail_usage("data.images.image_size: expected the model's ", image_side, ", got ",
@@ -177,10 +184,18 @@ void RunConfig::fit(const OpenedData& opened) const {
 
 void RunConfig::resolve_epochs(int64_t samples) {
   const int64_t samples_per_step = train.batch_size * train.gradient_accumulation_steps;
-  for (config::Steps* steps :
-       {&train.steps, &train.eval_every, &train.checkpoint_every, &schedule.warmup_steps})
+  for (const auto& [key, steps] :
+       {std::pair{"train.steps", &train.steps},
+        {"train.eval_every", &train.eval_every},
+        {"train.checkpoint_every", &train.checkpoint_every},
+        {"schedule.warmup_steps", &schedule.warmup_steps},
+        {"schedule.steps", schedule.steps ? &*schedule.steps : nullptr}}) {
+    if (steps == nullptr) continue;
+    if (samples == kEndless && !steps->known())
+      fail_usage(key, ": expected a number of steps, since the training data never ends, got ",
+                 dump(steps->to_json()));
     steps->resolve(samples, samples_per_step);
-  if (schedule.steps) schedule.steps->resolve(samples, samples_per_step);
+  }
   check_warmup();
 }
 
@@ -213,7 +228,7 @@ void validate_run(const RunConfig& config, bool from_run_folder) {
   config.check_task();
   config.check_warmup();
   config.data->check_batch_size(config.train.batch_size);
-  if (const int64_t length = config.data->sequence_length()) config.check_sequence_length(length);
+  config.check_data(*config.data);
   const std::optional<std::string>& from = config.train.initialize_from;
   if (from && !from_run_folder && !fs::exists(expand_variables(*from)))  // else it has the weights
     fail_usage("train.initialize_from: '", expand_variables(*from), "' does not exist");

@@ -88,15 +88,15 @@ struct RunConfig {
   void check_task() const;
   void check_tokenizer_path() const;
 
-  // Throws UsageError if the model takes no sequences of so many tokens.
-  void check_sequence_length(int64_t length) const;
+  // Throws UsageError if `data` is for another task, or its sequences are longer than the model's.
+  void check_data(const DataConfig& data) const;
 
   // Fills in what the model's section leaves to the data: vocabulary, number of classes. Throws
   // UsageError if the model does not take such data.
   void fit(const OpenedData& opened) const;
 
   // Turns what is given in epochs into steps, for a training set of `samples` samples. Throws
-  // UsageError if the warm-up is longer than the training.
+  // UsageError if it is endless, or if the warm-up is longer than the training.
   void resolve_epochs(int64_t samples);
   // That check alone, as far as it can be made before.
   void check_warmup() const;

@@ -147,6 +147,8 @@ void Run::announce() const {
   log_info(concat(config_.model->type(), ", ", pretrained_.model->parameters.count(),
                   " parameters, ", dump(config::write(config_.attention)), ", on ",
                   session_->device(), ", ", config_.precision));
+  if (const std::optional<double> least = training_.source->optimal_loss())
+    log_info(concat("the least loss that a model can expect on this data is ", *least));
 }
 
 Json Run::evaluate_now(const std::string& label) const {
@@ -320,7 +322,7 @@ Pretrained build_model(const RunConfig& config, const OpenedData& data, Weights 
   pretrained.config = config.model;
   pretrained.attention = config.attention;
   config.fit(data);
-  if (data.tokenizer) config.model->fit_special_tokens(data.tokenizer->special());
+  if (data.special_tokens) config.model->fit_special_tokens(*data.special_tokens);
   if (config.model->vocabulary_or_classes() == 0)
     fail_usage(
         "model: the number of classes or tokens must be given, since the data does not tell");

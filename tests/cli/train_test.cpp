@@ -139,7 +139,7 @@ TEST_F(CliTrain, TheTokenizerBelongsToTheModel) {
   const Outcome other =
       quench({"train", "first.yaml", "--output", "other", "--set", "model.pad_token_id=1"});
   EXPECT_EQ(other.status, 2);
-  EXPECT_NE(other.err.find("model.pad_token_id: the config says 1, the tokenizer 0"),
+  EXPECT_NE(other.err.find("model.pad_token_id: the config says 1, the data's vocabulary 0"),
             std::string::npos)
       << other.err;
   EXPECT_FALSE(exists("other"));

@@ -75,6 +75,16 @@ TEST(ShippedConfigs, SweepsNameExistingConfigs) {
   }
 }
 
+TEST(RunConfig, EndlessDataHasNoEpochs) {
+  RunConfig config;
+  config.train.steps = 7;
+  EXPECT_NO_THROW(config.resolve_epochs(kEndless));
+  config.schedule.steps = config::Steps::of_epochs(2);
+  EXPECT_THROW(config.resolve_epochs(kEndless), UsageError);
+  EXPECT_NO_THROW(config.resolve_epochs(96));
+  EXPECT_EQ(*config.schedule.steps, 6) << "2 epochs of 3 batches of 32";
+}
+
 // One recipe of the paper (appendix C, SPEC 4.2): what its vanilla row trains with.
 struct Recipe {
   std::string name;
