@@ -29,26 +29,46 @@ struct ChunkRange {
   int64_t first, count;
 };
 
-// A corpus (a range of its chunks) as a stream of chunks that has every chunk once before it has
-// one again. Each epoch takes the next `samples` of them; a part of the corpus is drawn at random,
-// so that it stands for all.
+// A corpus (a range of its chunks) as a stream of pieces that has every piece once before it has
+// one again. A piece is a chunk, or shorter where a token is put before it: the next tokens of the
+// range. Each epoch takes the next `samples` of them; a part of the corpus is drawn at random, so
+// that it stands for all.
 struct CorpusTokens {
-  CorpusTokens(TokenSet set, ChunkRange range, double weight)
+  CorpusTokens(TokenSet set, ChunkRange range, int64_t piece, double weight)
       : tokens(std::move(set)),
         first(range.first),
-        samples(std::max<int64_t>(1, std::llround(weight * static_cast<double>(range.count)))),
-        order(range.count, /*seed=*/0, /*shuffle=*/samples % range.count != 0) {}
+        piece_length(piece),
+        pieces(range.count * tokens.index().chunk_length / piece),
+        samples(std::max<int64_t>(1, std::llround(weight * static_cast<double>(pieces)))),
+        order(pieces, /*seed=*/0, /*shuffle=*/samples % pieces != 0) {}
+
+  void read(int64_t piece, int64_t* ids) const {
+    tokens.tokens(first * tokens.index().chunk_length + piece * piece_length, piece_length, ids);
+  }
+
   TokenSet tokens;
-  int64_t first;
+  int64_t first;  // chunk
+  int64_t piece_length, pieces;
   int64_t samples;
   Sampler order;
 };
 
+// The token that every sequence begins with; std::nullopt: what stands in the text there.
+std::optional<int32_t> begin_id(const TextData& data, const Tokenizer& tokenizer) {
+  if (data.begin == "none") return std::nullopt;
+  const int32_t id = tokenizer.enclosing().first;
+  if (id < 0)
+    fail_usage(
+        "data.begin: bos needs a tokenizer that begins a document with a token of its own (<s>, "
+        "[CLS]), and this one does not");
+  return id;
+}
+
 class TextSource : public BatchSource {
  public:
-  TextSource(std::vector<CorpusTokens> corpora, const DataContext& context,
-             const Tokenizer& tokenizer)
-      : corpora_(std::move(corpora)), masked_(context.task == "mlm") {
+  TextSource(std::vector<CorpusTokens> corpora, std::optional<int32_t> begin,
+             const DataContext& context, const Tokenizer& tokenizer)
+      : corpora_(std::move(corpora)), begin_(begin), masked_(context.task == "mlm") {
     for (const CorpusTokens& corpus : corpora_) samples_ += corpus.samples;
     masking_.probability = context.mlm_probability;
     masking_.mask_id = tokenizer.special().mask;
@@ -93,11 +113,13 @@ class TextSource : public BatchSource {
     const int64_t epoch = position / samples_;
     auto corpus = corpora_.begin();
     for (; sample >= corpus->samples; ++corpus) sample -= corpus->samples;
-    const int64_t chunk = corpus->order.index(epoch * corpus->samples + sample);
-    corpus->tokens.chunk(corpus->first + chunk, ids);
+    const int64_t piece = corpus->order.index(epoch * corpus->samples + sample);
+    if (begin_) *ids++ = *begin_;
+    corpus->read(piece, ids);
   }
 
   std::vector<CorpusTokens> corpora_;
+  std::optional<int32_t> begin_;
   int64_t samples_ = 0;
   bool masked_;
   MaskingOptions masking_;
@@ -236,11 +258,11 @@ ChunkRange part_of_file(int64_t chunks, const TextData& data, bool train, const 
   return train ? ChunkRange{0, training} : ChunkRange{training, validation};
 }
 
-// One subset of every corpus that has a share in it.
+// One subset of every corpus that has a share in it, in pieces of so many tokens.
 std::vector<CorpusTokens> prepare_corpora(const TextData& data,
                                           const std::vector<FileSplit>& splits, bool train,
-                                          const Tokenizer& tokenizer, const std::string& cache,
-                                          bool verify) {
+                                          const Tokenizer& tokenizer, int64_t piece_length,
+                                          const std::string& cache, bool verify) {
   const char* subset = train ? "train" : "validation";
   const std::vector<TextCorpus> corpora = corpora_of(data);
   std::vector<CorpusTokens> prepared;
@@ -259,7 +281,7 @@ std::vector<CorpusTokens> prepare_corpora(const TextData& data,
         range = part_of_file(tokens.chunks(), data, train, files.front().path);
         log_info(concat(label, ": the ", train ? "first " : "last ", range.count, " of them"));
       }
-      prepared.emplace_back(std::move(tokens), range, train ? corpora[i].weight : 1);
+      prepared.emplace_back(std::move(tokens), range, piece_length, train ? corpora[i].weight : 1);
     } catch (const UsageError&) {
       throw;
     } catch (const Error& error) {
@@ -307,6 +329,9 @@ void TextData::describe(config::Fields& f) {
     between(0, 0.9));
   f("split_seed", split_seed, "which files are held out", at_least(0));
   f("max_seq_length", max_seq_length, "tokens of a chunk", at_least(2));
+  f("begin", begin,
+    "none: a chunk begins as the text goes on; bos: with the token that begins a document",
+    one_of({"none", "bos"}));
   f("document", document, "what gets its own special tokens",
     one_of({"line", "paragraph", "file"}));
   f("invalid_utf8", invalid_utf8, "what to do with bytes that are not UTF-8",
@@ -330,10 +355,13 @@ OpenedData TextData::open(Subset subset, const DataContext& context) const {
                          ? context.tokenizer
                          : find_or_train_tokenizer(splits, quench::invalid_utf8(invalid_utf8),
                                                    context.tokenizer_config, root, context.verify);
-  std::vector<CorpusTokens> corpora = prepare_corpora(*this, splits, subset == Subset::kTrain,
-                                                      *opened.tokenizer, root, context.verify);
+  const std::optional<int32_t> begin_with = begin_id(*this, *opened.tokenizer);
+  std::vector<CorpusTokens> corpora =
+      prepare_corpora(*this, splits, subset == Subset::kTrain, *opened.tokenizer,
+                      max_seq_length - (begin_with ? 1 : 0), root, context.verify);
   opened.identity = identity_of(corpora);
-  opened.source = std::make_shared<TextSource>(std::move(corpora), context, *opened.tokenizer);
+  opened.source =
+      std::make_shared<TextSource>(std::move(corpora), begin_with, context, *opened.tokenizer);
   opened.max_seq_length = max_seq_length;
   opened.vocabulary_or_classes = opened.tokenizer->vocab_size();
   opened.special_tokens = opened.tokenizer->special();

@@ -27,6 +27,7 @@ class TextData : public DataConfig {
   double validation_share = 0.05;
   int64_t split_seed = 0;
   int64_t max_seq_length = 128;
+  std::string begin = "none";  // | bos: every chunk begins with the token that begins a document
   std::string document = "paragraph";
   std::string invalid_utf8 = "error";
   std::optional<std::string> cache;  // default: the user's cache folder

@@ -104,25 +104,32 @@ TokenSet TokenSet::open(const std::string& folder) {
 }
 
 template <class Id>
-void TokenSet::copy_chunk(int64_t shard, int64_t chunk, int64_t* out) const {
-  const int64_t length = index_.chunk_length;
-  const Id* ids = reinterpret_cast<const Id*>(shards_[shard]->data()) + chunk * length;
-  std::copy(ids, ids + length, out);
-  const int64_t largest = *std::max_element(out, out + length);
+void TokenSet::copy(size_t shard, int64_t first, int64_t count, int64_t* out) const {
+  const Id* ids = reinterpret_cast<const Id*>(shards_[shard]->data()) + first;
+  std::copy(ids, ids + count, out);
+  const int64_t largest = *std::max_element(out, out + count);
   check(largest < index_.vocab_size, folder_, "/", index_.shards[shard].file,
         " is damaged: it holds the id ", largest, ", beyond the vocabulary of ", index_.vocab_size,
         ".");
 }
 
-void TokenSet::chunk(int64_t i, int64_t* out) const {
-  check(i >= 0 && i < chunks_, folder_, ": there is no chunk ", i, "; expected 0 to ", chunks_ - 1,
-        ".");
-  const int64_t chunks_per_shard = index_.shards.front().tokens / index_.chunk_length;
-  const int64_t shard = i / chunks_per_shard, chunk = i % chunks_per_shard;
-  if (id_size(index_) == 2) {
-    copy_chunk<uint16_t>(shard, chunk, out);
-  } else {
-    copy_chunk<uint32_t>(shard, chunk, out);
+void TokenSet::tokens(int64_t first, int64_t count, int64_t* out) const {
+  const int64_t all = chunks_ * index_.chunk_length;
+  check(first >= 0 && count >= 0 && first <= all - count, folder_, ": there are no tokens ", first,
+        " to ", first + count - 1, "; expected 0 to ", all - 1, ".");
+  const int64_t capacity = index_.shards.front().tokens;
+  while (count > 0) {
+    const auto shard = static_cast<size_t>(first / capacity);
+    const int64_t begin = first % capacity,
+                  part = std::min(count, index_.shards[shard].tokens - begin);
+    if (id_size(index_) == 2) {
+      copy<uint16_t>(shard, begin, part, out);
+    } else {
+      copy<uint32_t>(shard, begin, part, out);
+    }
+    first += part;
+    count -= part;
+    out += part;
   }
 }
 

@@ -49,16 +49,17 @@ class TokenSet {
   int64_t chunks() const { return chunks_; }
   const TokenIndex& index() const { return index_; }
 
-  // Writes chunk i's index().chunk_length ids to `out`. Safe to call from several threads. Throws
-  // Error when i is out of range, or an id is not below vocab_size (a damaged shard).
-  void chunk(int64_t i, int64_t* out) const;
+  // Writes the ids [first, first + count) of all chunks, one behind the other, to `out`. Safe to
+  // call from several threads. Throws Error when there are not so many, or an id is not below
+  // vocab_size (a damaged shard).
+  void tokens(int64_t first, int64_t count, int64_t* out) const;
 
   // Reads everything; throws Error naming the first shard whose checksum differs.
   void verify() const;
 
  private:
   template <class Id>
-  void copy_chunk(int64_t shard, int64_t chunk, int64_t* out) const;
+  void copy(size_t shard, int64_t first, int64_t count, int64_t* out) const;
 
   std::string folder_;
   TokenIndex index_;

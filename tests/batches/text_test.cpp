@@ -418,6 +418,109 @@ TEST_F(LoneFileTest, ASingleChunkCannotBeSplit) {
   }
 }
 
+// Each sequence begins with the token that begins a document.
+class BeginTest : public CorporaTest {
+ protected:
+  // What it was without that token, and what it is with it.
+  std::pair<OpenedData, OpenedData> both(const std::string& task = "clm",
+                                         Subset subset = Subset::kTrain) {
+    data_.begin = "none";
+    OpenedData none = open(subset, task);
+    data_.begin = "bos";
+    return {std::move(none), open(subset, task)};
+  }
+  static void expect_begun(const at::Tensor& ids, const at::Tensor& tokens, int64_t begin) {
+    EXPECT_EQ(ids.size(0), tokens.numel() / (kLength - 1));
+    EXPECT_TRUE(ids.select(1, 0).eq(begin).all().item<bool>());
+    const at::Tensor rest = ids.slice(1, 1).flatten();
+    EXPECT_TRUE(at::equal(rest, tokens.slice(0, 0, rest.numel())));
+    EXPECT_LT(tokens.numel() - rest.numel(), kLength - 1);
+  }
+};
+
+TEST_F(BeginTest, NoTokenIsLostOrDoubled) {
+  data_.corpora.pop_back();
+  const auto [none, bos] = both();
+  expect_begun(all(*bos.source), all(*none.source).flatten(), bos.tokenizer->enclosing().first);
+  EXPECT_EQ(bos.tokenizer->enclosing().first, bos.tokenizer->special().cls);
+  EXPECT_EQ(bos.max_seq_length, kLength);
+  const Batch batch = batch_in_order(*bos.source, 0, 2, 1);
+  EXPECT_TRUE(batch.labels.is_same(batch.input_ids));
+}
+
+TEST_F(BeginTest, EachCorpusIsAStreamOfItsOwn) {
+  const OpenedData opened = both().second;
+  const at::Tensor first = alone(data_.corpora[0]), second = alone(data_.corpora[1]);
+  EXPECT_TRUE(at::equal(all(*opened.source), at::cat({first, second})));
+  data_.corpora[1].weight = 0.5;
+  EXPECT_EQ(source()->samples(),
+            first.size(0) + std::llround(0.5 * static_cast<double>(second.size(0))));
+}
+
+TEST_F(BeginTest, WhatIsPreparedServesBoth) {
+  data_.validation_share = 0.25;
+  both("mlm", Subset::kTrain);
+  data_.begin = "none";
+  open(Subset::kValidation);
+  const auto before = cached();
+  data_.begin = "bos";
+  for (const Subset subset : {Subset::kTrain, Subset::kValidation}) open(subset);
+  EXPECT_EQ(cached(), before);
+}
+
+TEST_F(BeginTest, ThatTokenIsNeverMasked) {
+  const auto [none, bos] = both("mlm");
+  const int64_t samples = bos.source->samples();
+  const Batch masked = batch_in_order(*bos.source, 0, samples, 1);
+  const at::Tensor original = all(*source());
+  EXPECT_TRUE(masked.labels.select(1, 0).eq(-100).all().item<bool>());
+  EXPECT_TRUE(at::equal(masked.input_ids.select(1, 0), original.select(1, 0)));
+  const at::Tensor labelled = masked.labels != -100;
+  EXPECT_TRUE(at::equal(masked.labels.masked_select(labelled), original.masked_select(labelled)));
+  EXPECT_NEAR(labelled.slice(1, 1).to(at::kDouble).mean().item<double>(), 0.15, 0.03);
+  EXPECT_TRUE(at::equal(masked.label_positions, labelled.flatten().nonzero().squeeze(1)));
+}
+
+TEST_F(BeginTest, OfALoneFileNeitherSideReadsTheOthersTokens) {
+  data_.validation_share = 0.25;
+  data_.corpora = {{{scratch_ / "corpus/0.txt"}, {}, 1}};
+  for (const Subset subset : {Subset::kTrain, Subset::kValidation}) {
+    const auto [none, bos] = both("clm", subset);
+    expect_begun(all(*bos.source), all(*none.source).flatten(), bos.tokenizer->enclosing().first);
+  }
+}
+
+// Bytes, and nothing else.
+class PlainTokenizer : public Tokenizer {
+ public:
+  std::vector<int32_t> encode(std::string_view text) const override {
+    std::vector<int32_t> ids;
+    for (const unsigned char byte : text) ids.push_back(byte);
+    return ids;
+  }
+  std::string decode(std::span<const int32_t>) const override { return ""; }
+  int64_t vocab_size() const override { return 257; }
+  const SpecialTokens& special() const override { return special_; }
+  void save(const std::string&) const override {}
+  std::string hash() const override { return "plain"; }
+
+ private:
+  SpecialTokens special_{.eos = 256};
+};
+
+TEST_F(BeginTest, ATokenizerWithoutSuchATokenIsRefused) {
+  DataContext plain = context("clm");
+  plain.tokenizer = std::make_shared<PlainTokenizer>();
+  EXPECT_NO_THROW(data_.open(Subset::kTrain, plain));
+  fs::remove_all(scratch_ / "cache");
+  data_.begin = "bos";
+  EXPECT_EQ(
+      error_of([&] { data_.open(Subset::kTrain, plain); }),
+      "data.begin: bos needs a tokenizer that begins a document with a token of its own (<s>, "
+      "[CLS]), and this one does not");
+  EXPECT_FALSE(fs::exists(scratch_ / "cache")) << "before anything is prepared";
+}
+
 struct TextConfig {
   std::shared_ptr<DataConfig> data;
 };

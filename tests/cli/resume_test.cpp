@@ -101,6 +101,30 @@ TEST_F(CliTrain, AnotherTokenizerIsNotResumed) {
       << other.err;
 }
 
+TEST_F(CliTrain, WhatSequencesOfTextBeginWithIsKept) {
+  std::string text;
+  for (const std::string& line : sample_lines(300)) text += line + "\n";
+  folder_.write("a.txt", text);
+  folder_.write("begin.yaml",
+                "model: {type: opt, hidden_size: 8, num_hidden_layers: 1, num_attention_heads: 2, "
+                "ffn_dim: 8}\n"
+                "data: {type: text, files: [a.txt], begin: bos, max_seq_length: 8}\n"
+                "tokenizer: {vocab_size: 90}\nschedule: {shape: constant}\n"
+                "train: {steps: 20, batch_size: 2, checkpoint_every: 0}\n");
+  done({"train", "begin.yaml", "--output", "whole"});
+  done({"train", "begin.yaml", "--output", "halves", "--set", "train.steps=7"});
+  done({"train", "halves", "--resume", "--set", "train.steps=20"});
+  expect_same_bytes(newest("whole"), newest("halves"));
+  const Json result = json("whole/eval.json");
+  EXPECT_EQ(json("halves/eval.json"), result);
+  EXPECT_EQ(result.at("tokens"), 7 * result.at("samples").get<int64_t>());
+  EXPECT_EQ(parse_json(done({"eval", "whole", "--json"})), result);
+  const Outcome none = quench(
+      {"train", "halves", "--resume", "--set", "train.steps=21", "--set", "data.begin=none"});
+  EXPECT_EQ(none.status, 2);
+  EXPECT_NE(none.err.find("data.begin was \"bos\", now \"none\""), std::string::npos) << none.err;
+}
+
 // What is mapped has pages that are gone.
 TEST_F(CliTrain, AFileThatIsCutWhileItIsReadEndsTheRunInASentence) {
   const pid_t child =

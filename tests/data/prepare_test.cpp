@@ -63,7 +63,8 @@ class Prepare : public testing::Test {
   std::vector<std::vector<int64_t>> chunks(const TokenSet& set) const {
     std::vector<std::vector<int64_t>> result(set.chunks(),
                                              std::vector<int64_t>(set.index().chunk_length));
-    for (int64_t i = 0; i < set.chunks(); ++i) set.chunk(i, result[i].data());
+    const int64_t length = set.index().chunk_length;
+    for (int64_t i = 0; i < set.chunks(); ++i) set.tokens(i * length, length, result[i].data());
     return result;
   }
 
@@ -463,11 +464,24 @@ TEST_F(TokenSetFiles, RefusesAForeignOrInconsistentIndex) {
   EXPECT_NE(error_of([&] { TokenSet::open(scratch_ / "none"); }).find("none"), std::string::npos);
 }
 
-TEST_F(TokenSetFiles, ErrorNamesTheChunksThatThereAre) {
-  const TokenSet set = prepared().tokens;
-  int64_t out[3];
-  EXPECT_NE(error_of([&] { set.chunk(3, out); }).find("0 to 2"), std::string::npos);
-  EXPECT_THROW(set.chunk(-1, out), Error);
+TEST_F(TokenSetFiles, TokensAreReadAcrossChunksAndShards) {
+  const TokenSet set = prepared({.chunk_length = 3, .max_shard_bytes = 6}).tokens;  // three shards
+  ASSERT_EQ(set.index().shards.size(), 3u);
+  std::vector<int64_t> all;
+  for (const std::vector<int64_t>& chunk : chunks(set))
+    all.insert(all.end(), chunk.begin(), chunk.end());
+  for (int64_t first = 0; first <= 9; ++first)
+    for (int64_t count = 0; first + count <= 9; ++count) {
+      std::vector<int64_t> out(static_cast<size_t>(count) + 1, -1);
+      set.tokens(first, count, out.data());
+      EXPECT_TRUE(std::equal(out.begin(), out.end() - 1, all.begin() + first));
+      EXPECT_EQ(out.back(), -1);
+    }
+  int64_t out[10];
+  EXPECT_NE(
+      error_of([&] { set.tokens(8, 2, out); }).find("there are no tokens 8 to 9; expected 0 to 8"),
+      std::string::npos);
+  EXPECT_THROW(set.tokens(-1, 2, out), Error);
 }
 
 }  // namespace
