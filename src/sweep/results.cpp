@@ -251,10 +251,11 @@ Json to_json(const SweepTable& sweep) {
                     {"max_to_median", all_of(row.max_to_median)},
                     {"sink_rate", all_of(row.sink_rate)},
                     {"parameters", all_of(row.parameters)},
-                    {"step_seconds", all_of(step_seconds(row))},
-                    {"loss_at_equal_time", all_of(losses_at(row, time))},
                     {"quantized", quantized},
                     {"bits", row.bits}});
+    if (!sweep.baseline) continue;  // without times a sweep is the same when it is made again
+    rows.back()["step_seconds"] = all_of(step_seconds(row));
+    rows.back()["loss_at_equal_time"] = all_of(losses_at(row, time));
   }
   return rows;
 }

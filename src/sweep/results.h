@@ -47,9 +47,9 @@ struct SweepTable {
 Table to_table(const SweepTable& sweep, const std::string& title);
 
 // [{"name", "perplexity" | "accuracy", "max_inf_norm", "avg_kurtosis", "max_to_median",
-// "sink_rate", "parameters", "step_seconds", "loss_at_equal_time", "quantized": {setting: [...]},
-// "bits": {setting: [{"bits", "bits_within"}]}}]: lists over seeds, empty where nothing was
-// measured.
+// "sink_rate", "parameters", "quantized": {setting: [...]}, "bits": {setting: [{"bits",
+// "bits_within"}]}}]: lists over seeds, empty where nothing was measured. With a baseline also
+// "step_seconds" and "loss_at_equal_time".
 Json to_json(const SweepTable& sweep);
 
 }  // namespace quench
