@@ -36,7 +36,7 @@ Attention::Attention(Parameters& parameters, const AttentionConfig& config,
   qkv_.bias = &parameters.add_stacked(stacked(".bias"), {d}, {3 * d}, names.bias, Role::kBias);
   norm_ = QueryKeyNorm(parameters, config.query_key_norm, names.module, d / shape.heads);
   normalizer_ = config.softmax->add(
-      parameters, {names.module, shape.heads, d / shape.heads, shape.max_seq_length});
+      parameters, {names.module, shape.heads, d / shape.heads, shape.max_seq_length, scope_});
   gate_logits_ = config.gate->add(parameters, {names.module + ".alpha", d, shape.heads});
   output_ = add_linear(parameters, names.output, d, d, names.output_weight, names.output_bias);
 }
@@ -87,7 +87,8 @@ at::Tensor Attention::gated(const at::Tensor& y, const at::Tensor& x, const at::
 
 at::Tensor Attention::context(const at::Tensor& qkv, const AttentionMask& mask, const Taps& taps,
                               DropoutStream& stream) const {
-  const bool inner = taps.wanted(scope_, "scores") || taps.wanted(scope_, "probs");
+  const bool inner = taps.wanted(scope_, "scores") || taps.wanted(scope_, "probs") ||
+                     taps.wanted(scope_, "density");
   const bool own_weights = taps.replaces_weights() && !normalizer_.parameters.empty();
   const bool whole = !inner && !own_weights;  // nothing looks inside, or replaces what is there
   const RowFunction* row = config_.scores_cap ? nullptr : normalizer_.row.get();  // no kernel caps
@@ -101,10 +102,10 @@ at::Tensor Attention::context(const at::Tensor& qkv, const AttentionMask& mask, 
         {shape_.heads, mask.causal, normalizer_.row, p, p > 0 ? stream.next() : DropoutSite()});
   const std::optional<int64_t> block_rows = attention_block_rows(qkv, shape_.heads);
   if (!whole || !block_rows) return composite(qkv, mask, taps, stream);
-  return blocked_attention(
-      qkv, mask,
-      {normalizer_, config_.scores_cap, shape_.heads, p, p > 0 ? stream.next() : DropoutSite()},
-      *block_rows);
+  return blocked_attention(qkv, mask,
+                           {normalizer_, config_.scores_cap, shape_.heads, p,
+                            p > 0 ? stream.next() : DropoutSite(), stream.training()},
+                           *block_rows);
 }
 
 at::Tensor Attention::composite(const at::Tensor& qkv, const AttentionMask& mask, const Taps& taps,
@@ -115,8 +116,10 @@ at::Tensor Attention::composite(const at::Tensor& qkv, const AttentionMask& mask
   const at::Tensor query = heads[0] * scale;
   const at::Tensor products = at::matmul(query, heads[1].transpose(-1, -2));
   const at::Tensor scores = taps(scope_, "scores", capped(products, config_.scores_cap));
-  const at::Tensor probs =
-      taps(scope_, "probs", normalizer_(mask_scores(scores, mask, 0, query), taps));
+  MaskedScores masked = mask_scores(scores, mask, 0, query);
+  masked.key = heads[1];
+  masked.training = stream.training();
+  const at::Tensor probs = taps(scope_, "probs", normalizer_(masked, taps));
   const at::Tensor context = at::matmul(dropout(probs, shape_.dropout, stream), heads[2]);
   return with_rest(context, probs, normalizer_, taps).transpose(1, 2).flatten(-2);
 }

@@ -62,7 +62,10 @@ at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
   const double scale = 1 / std::sqrt(static_cast<double>(q.size(-1)));
   const at::Tensor query = q * scale;
   const at::Tensor scores = capped(at::matmul(query, k.transpose(-1, -2)), o.scores_cap);
-  const at::Tensor probs = o.normalizer(mask_scores(scores, pass.mask, first_row, query), Taps());
+  MaskedScores masked = mask_scores(scores, pass.mask, first_row, query);
+  masked.key = k;
+  masked.training = o.training;
+  const at::Tensor probs = o.normalizer(masked, Taps());
   const at::Tensor kept =
       o.dropout > 0 ? dropout_rows(probs, o.dropout, o.site, {first_row, length, length}) : probs;
   return with_rest(at::matmul(kept, v), probs, o.normalizer, Taps());

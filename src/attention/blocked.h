@@ -19,6 +19,7 @@ struct AttentionOptions {
   int64_t heads = 1;
   double dropout = 0;  // of the probabilities
   DropoutSite site = {};
+  bool training = false;
 };
 
 // cap tanh(scores / cap); the scores where there is no cap.

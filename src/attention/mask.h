@@ -26,6 +26,8 @@ struct MaskedScores {
   AttentionMask mask = {};
   int64_t first_row = 0;
   at::Tensor query = {};  // [B, H, R, d], scaled
+  at::Tensor key = {};    // [B, H, N, d]
+  bool training = false;
 
   // bool, broadcastable to `values`: the keys that a query may see; undefined: all.
   at::Tensor seen() const;

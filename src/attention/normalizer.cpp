@@ -21,6 +21,8 @@ const config::Registry<Normalizer>& normalizers() {
       {"sigmoid", "sigmoid(x + bias)", make_sigmoid},
       {"relu", "relu(x) / visible keys", make_relu},
       {"top_k", "softmax over the k largest scores", make_top_k},
+      {"threshold", "softmax over the keys above a threshold that each head learns",
+       make_threshold},
       {"sparsemax", "the nearest point of the simplex: exact zeros", make_sparsemax},
       {"entmax15", "1.5-entmax, between softmax and sparsemax", make_entmax15},
   }};

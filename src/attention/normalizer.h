@@ -21,6 +21,7 @@ struct NormalizerShape {
   std::string module;  // how the names of its parameters begin: "<attention module>"
   int64_t heads = 1, head_size = 1;
   int64_t max_seq_length = 0;  // the configured length, not that of a batch
+  std::string scope = {};      // of its taps: "layers.N.attention."
 };
 
 // One layer's normalizer.
@@ -45,6 +46,8 @@ class Normalizer {
   virtual void describe(config::Fields& fields) = 0;
   // Registers one layer's parameters.
   virtual NormalizerLayer add(Parameters& parameters, const NormalizerShape& shape) const = 0;
+  // Weight in the loss of the mean of the tap "density": the share of keys that it keeps.
+  virtual double density_weight() const { return 0; }
 };
 
 const config::Registry<Normalizer>& normalizers();

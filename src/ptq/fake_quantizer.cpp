@@ -27,6 +27,7 @@ FakeQuantizer FakeQuantizer::with_activation_bits(int64_t bits) const {
 }
 
 bool FakeQuantizer::placed(const std::string& tap) const {
+  if (tap.ends_with("attention.density")) return false;  // a measure, nothing that flows on
   if (tap == "logits" || tap.starts_with("head."))
     return config_.quantize_head || config_.placement == "full";
   if (is_layer_output(tap)) return false;  // the layer's last tap already, under another name

@@ -104,6 +104,62 @@ INSTANTIATE_TEST_SUITE_P(
         Example{"entmax15", {}, {1, 0.5, 0.2, -1}, {0.592807, 0.270337, 0.136855, 0}, {}}),
     [](const auto& info) { return info.param.type + std::to_string(info.index); });
 
+// theta = softplus(r) = -ln g.
+struct ThresholdCase {
+  Parameters parameters;
+  NormalizerLayer layer;
+
+  explicit ThresholdCase(double g, const Json& options = Json::object())
+      : layer(make("threshold", options)->add(parameters, {"a", 1, 4, 4})) {
+    parameters.to(at::kCPU, at::kDouble);
+    r().detach().fill_(std::log(std::expm1(-std::log(g))));
+  }
+  at::Tensor& r() { return parameters.all()[0].value; }
+};
+
+TEST(Threshold, KeepsTheKeysNearTheLargest) {
+  ThresholdCase latte(0.1);
+  const at::Tensor y = latte.layer({row(kX)}, Taps());
+  EXPECT_LT(testing::max_difference(y.detach(), row({0.665241, 0.244728, 0.090031, 0})), 6e-7);
+}
+
+// In training the edge is soft, so that theta learns: values and gradients by differences.
+TEST(Threshold, LearnsThroughASoftEdge) {
+  ThresholdCase latte(0.1, {{"temperature", 0.5}});
+  const at::Tensor g = row({1, 2, 3, 4});
+  const auto loss = [&](const at::Tensor& x) {
+    MaskedScores scores{x};
+    scores.training = true;
+    return (latte.layer(scores, Taps()) * g).sum();
+  };
+  const at::Tensor x = row(kX).requires_grad_();
+  const at::Tensor w = at::sigmoid((row(kX) - 2 + std::log(10.0)) / 0.5),
+                   p = at::softmax(row(kX), -1) * w;
+  EXPECT_NEAR(loss(x).item<double>(), (p / p.sum() * g).sum().item<double>(), 1e-12);
+  loss(x).backward();
+  const double step = 1e-6, r = latte.r().item<double>();
+  latte.r().detach().fill_(r + step);
+  const double above = loss(x).item<double>();
+  latte.r().detach().fill_(r - step);
+  EXPECT_NEAR(latte.r().grad().item<double>(), (above - loss(x).item<double>()) / (2 * step), 1e-8);
+  EXPECT_GT(std::abs(latte.r().grad().item<double>()), 1e-3);
+}
+
+// The product of the four highest of eight bits says which keys are kept, not what they get.
+TEST(Threshold, FindsItsEdgeFromFewBits) {
+  ThresholdCase latte(0.1, {{"low_precision", true}});
+  // Scales 1 / 127: q = 127 -> 112; k = 127, 95, 31, -127 -> 112, 80, 16, -128.
+  MaskedScores scores{row({10, 9.99, 9.98, 9.97})};
+  scores.query = at::tensor({4.0}, at::kDouble).view({1, 1, 1, 1});
+  scores.key =
+      at::tensor({127.0 / 127, 95.0 / 127, 31.0 / 127, -1.0}, at::kDouble).view({1, 1, 4, 1});
+  // Estimates: 4 * 112 / 127 * (112, 80, 16, -128) / 127 = 3.11, 2.22, 0.44, -3.56; theta = 2.30.
+  const at::Tensor y = latte.layer(scores, Taps()).detach();
+  const at::Tensor kept = at::softmax(row({10, 9.99}), -1);
+  EXPECT_LT(testing::max_difference(y.narrow(-1, 0, 2), kept), 1e-12) << y;
+  EXPECT_EQ(y.slice(-1, 2).abs().max().item<double>(), 0);
+}
+
 // Left, right and no padding; 5 keys, of which the third sample sees none.
 constexpr int64_t kBatch = 3, kHeads = 2, kKeys = 5;
 
@@ -125,7 +181,9 @@ class EveryNormalizer : public ::testing::TestWithParam<std::string> {
   }
   static Json options() { return GetParam() == "top_k" ? Json{{"k", 2}} : Json::object(); }
   at::Tensor operator()(const at::Tensor& scores, const AttentionMask& mask) const {
-    return layer_(mask_scores(scores, mask, 0, queries()), Taps());
+    MaskedScores masked = mask_scores(scores, mask, 0, queries());
+    masked.training = training_;
+    return layer_(masked, Taps());
   }
   static at::Tensor queries() {
     return at::sin(at::arange(kBatch * kHeads * kKeys * 3, at::kDouble))
@@ -138,6 +196,7 @@ class EveryNormalizer : public ::testing::TestWithParam<std::string> {
   bool is_reference() const { return GetParam() == "softmax" || GetParam() == "clipped"; }
 
   Parameters parameters_;
+  bool training_ = false;
   NormalizerLayer layer_;
 };
 
@@ -173,6 +232,7 @@ TEST_P(EveryNormalizer, HiddenKeysAreAsIfTheyWereNotThere) {
 
 // Central differences of float64 are good to 1e-9; kinks are as far away as the draw puts them.
 TEST_P(EveryNormalizer, HasTheGradientOfItsValues) {
+  training_ = true;  // where every parameter has a gradient
   const at::Tensor x = scores(),
                    weight = at::cos(at::arange(x.numel(), at::kDouble)).view(x.sizes());
   const AttentionMask mask = mask_of(true, true);

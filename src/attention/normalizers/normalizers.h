@@ -15,6 +15,7 @@ std::shared_ptr<Normalizer> make_softpick();
 std::shared_ptr<Normalizer> make_sigmoid();
 std::shared_ptr<Normalizer> make_relu();
 std::shared_ptr<Normalizer> make_top_k();
+std::shared_ptr<Normalizer> make_threshold();
 std::shared_ptr<Normalizer> make_sparsemax();
 std::shared_ptr<Normalizer> make_entmax15();
 
