@@ -101,6 +101,12 @@ void Parameters::to(at::Device device, at::ScalarType dtype) {
     parameter.value = parameter.value.detach().to(device, dtype).requires_grad_();
 }
 
+std::vector<Parameter*> Parameters::pointers() {
+  std::vector<Parameter*> pointers;
+  for (Parameter& parameter : all_) pointers.push_back(&parameter);
+  return pointers;
+}
+
 std::vector<at::Tensor> Parameters::values() const {
   std::vector<at::Tensor> values;
   for (const Parameter& parameter : all_) values.push_back(parameter.value);

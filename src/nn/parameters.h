@@ -87,6 +87,7 @@ class Parameters {
 
   std::deque<Parameter>& all() { return all_; }
   const std::deque<Parameter>& all() const { return all_; }
+  std::vector<Parameter*> pointers();
   std::vector<at::Tensor> values() const;
   int64_t count() const;  // scalars
 

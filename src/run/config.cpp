@@ -18,17 +18,6 @@ using config::greater_than;
 using config::one_of;
 using config::OnResume;
 
-void describe(config::Fields& f, OptimizerConfig& c) {
-  f("type", c.type, "optimizer", one_of({"adamw"}));
-  f("learning_rate", c.learning_rate, "peak rate", greater_than(0));
-  f("betas", c.betas, "decay of both moments", between(0, 0.99999999));
-  f("eps", c.eps, "epsilon", greater_than(0));
-  f("weight_decay", c.weight_decay, "decoupled decay of everything but biases and LayerNorm gains",
-    at_least(0));
-  f("decay_norm_weights", c.decay_norm_weights, "decay LayerNorm gains too");
-  f.require(c.betas.size() == 2, "betas", "expected two numbers");
-}
-
 void describe(config::Fields& f, ScheduleConfig& c) {
   f("shape", c.shape, "shape after the warm-up", one_of({"linear", "cosine", "constant"}));
   f("warmup_steps", c.warmup_steps, "steps, or 'N epochs', of linear warm-up", at_least(0));
@@ -98,7 +87,7 @@ void describe(config::Fields& f, RunConfig& c) {
   f.variant("data", c.data, data_types(), "training and validation data");
   f.section("tokenizer", c.tokenizer, "how text becomes tokens");
   f.section("task", c.task, "what is learned");
-  f.section("optimizer", c.optimizer, "optimizer");
+  f.variant("optimizer", c.optimizer, optimizers(), "how gradients change the weights");
   f.section("schedule", c.schedule, "learning rate over time");
   f.section("train", c.train, "training");
   f("device", c.device, "auto: CUDA where there is one", one_of({"auto", "cpu", "cuda"}),

@@ -8,18 +8,10 @@
 
 #include "batches/data_config.h"
 #include "models/model.h"
+#include "optimizers/adamw.h"
 #include "run/ptq_config.h"
 
 namespace quench {
-
-struct OptimizerConfig {
-  std::string type = "adamw";
-  double learning_rate = 1e-4;
-  std::vector<double> betas = {0.9, 0.999};
-  double eps = 1e-8;
-  double weight_decay = 0.01;
-  bool decay_norm_weights = false;  // LayerNorm gains too
-};
 
 struct ScheduleConfig {
   std::string shape = "linear";
@@ -67,7 +59,7 @@ struct RunConfig {
   std::shared_ptr<DataConfig> data;
   TokenizerConfig tokenizer;
   TaskConfig task;
-  OptimizerConfig optimizer;
+  std::shared_ptr<OptimizerConfig> optimizer = std::make_shared<AdamWConfig>();
   ScheduleConfig schedule;
   TrainConfig train;
   std::string device = "auto";

@@ -20,18 +20,16 @@ namespace {
 constexpr double kLeastLossScale = 1;
 
 double rate_of(const RunConfig& config, int64_t step) {
-  return config.optimizer.learning_rate *
+  return config.optimizer->learning_rate *
          schedule_factor(config.schedule, config.train.steps, step);
 }
 
 }  // namespace
 
 TrainingSession::TrainingSession(const RunConfig& config, Pretrained& pretrained, at::Device device)
-    : config_(config),
-      pretrained_(pretrained),
-      device_(device),
-      optimizer_((pretrained.model->parameters.to(device, at::kFloat), *pretrained.model),
-                 config.optimizer) {
+    : config_(config), pretrained_(pretrained), device_(device) {
+  pretrained.model->parameters.to(device, at::kFloat);
+  optimizer_ = config.optimizer->build(pretrained.model->parameters);
   if (config.train.ema_decay)
     average_.emplace(pretrained.model->parameters, *config.train.ema_decay);
   const auto options = at::device(device);
@@ -111,14 +109,14 @@ StepResult TrainingSession::step(const std::function<Batch()>& next) {
 
 void TrainingSession::update_weights(StepResult& result, const std::vector<Batch>& batches) {
   const at::Tensor scale = loss_scale_.defined() ? loss_scale_.squeeze() : at::Tensor();
-  result.gradient_norm = optimizer_.gradient_norm(scale);
+  result.gradient_norm = optimizer_->gradient_norm(scale);
   const double limit = config_.train.max_grad_norm.value_or(1);
   at::Tensor factor =
       limit > 0 ? at::clamp_max(limit / (result.gradient_norm + 1e-6), 1) : at::Tensor();
   if (scale.defined()) factor = factor.defined() ? factor / scale : 1 / scale;
   const at::Tensor skip = find_overflow(result, batches);
-  optimizer_.step(result.learning_rate, factor, skip);
-  optimizer_.zero_gradients();
+  optimizer_->step(result.learning_rate, factor, skip);
+  optimizer_->zero_gradients();
   if (average_) average_->update();
   if (scale.defined()) update_loss_scale(skip);
 }
@@ -126,7 +124,7 @@ void TrainingSession::update_weights(StepResult& result, const std::vector<Batch
 at::Tensor TrainingSession::learning_rate() const {
   if (!rates_.defined())
     return at::scalar_tensor(rate_of(config_, steps_done_), at::dtype(at::kDouble));
-  const at::Tensor position = optimizer_.steps_taken().to(at::kLong);
+  const at::Tensor position = optimizer_->steps_taken().to(at::kLong);
   return rates_.index_select(0, position.clamp_max(rates_.size(0) - 1).unsqueeze(0)).squeeze(0);
 }
 
@@ -175,7 +173,7 @@ void TrainingSession::swap_average() {
 TrainingState TrainingSession::state() const {
   TrainingState state;
   state.step = steps_done_;
-  state.tensors = optimizer_.state();
+  state.tensors = optimizer_->state();
   if (average_)
     for (auto& weight : average_->state()) state.tensors.push_back(std::move(weight));
   if (loss_scale_.defined()) {

@@ -4,15 +4,16 @@
 #include <ATen/core/Tensor.h>
 
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 
 #include "batches/batch.h"
 #include "models/pretrained.h"
+#include "optimizers/optimizer.h"
 #include "run/config.h"
 #include "train/activation_penalty.h"
 #include "train/checkpoint.h"
-#include "train/optimizer.h"
 #include "train/weight_average.h"
 
 namespace quench {
@@ -60,7 +61,7 @@ class TrainingSession {
   TrainingState state() const;
   // Goes on from `state`; the model holds what was saved beside it.
   void resume(const TrainingState& state);
-  AdamW& optimizer() { return optimizer_; }
+  Optimizer& optimizer() { return *optimizer_; }
   int64_t steps_done() const { return steps_done_; }
   at::Device device() const { return device_; }
 
@@ -84,7 +85,7 @@ class TrainingSession {
   const RunConfig& config_;
   Pretrained& pretrained_;
   at::Device device_;
-  AdamW optimizer_;
+  std::unique_ptr<Optimizer> optimizer_;
   std::optional<WeightAverage> average_;
   ActivationPenalty penalty_;
   int64_t steps_done_ = 0;

@@ -9,8 +9,8 @@
 #include <map>
 
 #include "base/error.h"
+#include "optimizers/adamw.h"
 #include "tests/support/capture.h"
-#include "train/optimizer.h"
 
 namespace quench {
 namespace {
@@ -95,9 +95,9 @@ TEST_F(VitTest, DropsBranchesMoreOftenTheDeeperTheyAre) {
 TEST_F(VitTest, LeavesOutOfWeightDecayWhatTimmDoes) {
   config_.patch_norm = true;
   const auto model = build();
-  OptimizerConfig optimizer;
+  AdamWConfig optimizer;
   optimizer.weight_decay = 0.1;
-  for (const auto& [decay, names] : AdamW(*model, optimizer).groups()) {
+  for (const auto& [decay, names] : optimizer.build(model->parameters)->groups()) {
     for (const std::string& name : names) {
       const bool weight_of_a_map = name.ends_with("weight") && !name.ends_with("norm.weight") &&
                                    !name.ends_with("layernorm_before.weight") &&

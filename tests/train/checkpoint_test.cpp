@@ -47,7 +47,7 @@ class Checkpoint : public TemporaryFolder {
  protected:
   Checkpoint() {
     config_.train.steps = 10;
-    config_.optimizer.learning_rate = 1e-2;
+    config_.optimizer->learning_rate = 1e-2;
   }
   std::vector<std::string> entries() const {
     std::vector<std::string> names;

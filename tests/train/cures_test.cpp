@@ -60,7 +60,7 @@ class Cure : public TemporaryFolder, public ::testing::WithParamInterface<Case> 
 TEST_P(Cure, TrainsAndComesBackFromTheDisk) {
   RunConfig config;
   config.train.steps = 20;
-  config.optimizer.learning_rate = 1e-2;
+  config.optimizer->learning_rate = 1e-2;
   config.schedule.shape = "constant";
   Pretrained trained;
   trained.config = tiny_model(GetParam().model);

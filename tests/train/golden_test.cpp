@@ -52,10 +52,12 @@ class GoldenTraining : public ::testing::TestWithParam<std::string> {
     RunConfig config;
     const bool opt = facts_.at("config").at("model_type") == "opt";
     const int64_t passes = facts_.at("gradient_accumulation_steps");
-    config.optimizer.learning_rate = flag("--learning_rate");
-    config.optimizer.weight_decay = flag("--weight_decay");
-    if (opt) config.optimizer.betas = {0.9, 0.95};
-    config.optimizer.decay_norm_weights = has_flag("--wd_LN_gamma");
+    const auto adamw = std::make_shared<AdamWConfig>();
+    adamw->learning_rate = flag("--learning_rate");
+    adamw->weight_decay = flag("--weight_decay");
+    if (opt) adamw->options.betas = {0.9, 0.95};
+    adamw->decay_norm_weights = has_flag("--wd_LN_gamma");
+    config.optimizer = adamw;
     config.schedule.warmup_from_zero = true;
     config.schedule.warmup_steps = static_cast<int64_t>(flag("--num_warmup_steps"));
     config.schedule.final_lr_fraction = flag("--final_lr_fraction");
@@ -122,7 +124,7 @@ TEST_P(GoldenTraining, RepeatsTheReference) {
       continue;
     worst = std::max(worst, testing::max_difference(value, tensors_.at("final." + name)));
   }
-  EXPECT_LT(worst, factor * 0.05 * config.optimizer.learning_rate *
+  EXPECT_LT(worst, factor * 0.05 * config.optimizer->learning_rate *
                        static_cast<double>(config.train.steps));
 
   for (const auto& [decay, names] : session.optimizer().groups()) {

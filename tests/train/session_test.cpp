@@ -22,7 +22,7 @@ Pretrained without_dropout() {
 RunConfig config() {
   RunConfig config;
   config.schedule.shape = "constant";
-  config.optimizer.learning_rate = 1e-2;
+  config.optimizer->learning_rate = 1e-2;
   return config;
 }
 
@@ -170,7 +170,7 @@ TEST(TrainingSession, ClipsTheGlobalNorm) {
 TEST(TrainingSession, DropoutIsAFunctionOfTheStep) {
   const auto losses = [](int64_t first_step) {
     RunConfig still = config();
-    still.optimizer.learning_rate = 1e-30;  // the weights stay
+    still.optimizer->learning_rate = 1e-30;  // the weights stay
     Pretrained model = tiny_bert();
     TrainingSession session(still, model, testing::device());
     TrainingState state;
