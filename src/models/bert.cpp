@@ -81,7 +81,7 @@ Bert::Bert(const BertConfig& c, const AttentionConfig& attention, int64_t max_se
   decoder_bias_ =
       &parameters.add("cls.predictions.bias", {*c.vocab_size}, Init::constant(0), Role::kBias);
   transform_ = add_linear(parameters, "cls.predictions.transform.dense", c.hidden_size,
-                          c.hidden_size, normal);
+                          c.hidden_size, normal, Init::constant(0), true, Role::kHead);
   transform_norm_ =
       add_norm(parameters, "cls.predictions.transform.LayerNorm", c.hidden_size, norm);
   if (c.embedding_projection)

@@ -54,10 +54,11 @@ Opt::Opt(const OptConfig& c, const AttentionConfig& attention, int64_t max_seq_l
                              c.max_position_embeddings + kPositionOffset, c.hidden_size, normal);
   if (projected()) {
     const Init init = c.embedding_projection ? Init::orthogonal() : normal;
-    project_out_ = add_linear(parameters, at + "project_out", c.hidden_size, c.embedding_size(),
-                              init, {}, false);
+    project_out_ =
+        add_linear(parameters, at + "project_out", c.hidden_size, c.embedding_size(), init, {},
+                   false, c.embedding_projection ? Role::kMatrix : Role::kHead);
     project_in_ = add_linear(parameters, at + "project_in", c.embedding_size(), c.hidden_size, init,
-                             {}, false);
+                             {}, false, c.embedding_projection ? Role::kMatrix : Role::kEmbedding);
   }
   const NormOptions norm{norm_kind(c.blocks.norm), c.layer_norm_eps};
   if (c.do_layer_norm_before)

@@ -51,9 +51,9 @@ Vit::Vit(const VitConfig& c, const AttentionConfig& attention, int64_t max_seq_l
   class_token_ = &parameters.add(at + "cls_token", {1, 1, c.hidden_size}, normal, Role::kToken);
   position_ = &parameters.add(at + "position_embeddings", {1, c.tokens(), c.hidden_size}, normal,
                               Role::kToken);
-  patch_.weight =
-      &parameters.add(at + "patch_embeddings.projection.weight",
-                      {c.hidden_size, c.num_channels, c.patch_size, c.patch_size}, normal);
+  patch_.weight = &parameters.add(at + "patch_embeddings.projection.weight",
+                                  {c.hidden_size, c.num_channels, c.patch_size, c.patch_size},
+                                  normal, Role::kEmbedding);
   patch_.bias = &parameters.add(at + "patch_embeddings.projection.bias", {c.hidden_size},
                                 Init::constant(0), Role::kBias);
   const NormOptions norm{norm_kind(c.blocks.norm), c.layer_norm_eps};
@@ -80,7 +80,8 @@ Vit::Vit(const VitConfig& c, const AttentionConfig& attention, int64_t max_seq_l
     layers_.emplace_back(parameters, options, attention, layer_names(i, c), i);
   }
   final_norm_ = add_norm(parameters, "vit.layernorm", c.hidden_size, norm);
-  classifier_ = add_linear(parameters, "classifier", c.hidden_size, *c.num_labels, normal);
+  classifier_ = add_linear(parameters, "classifier", c.hidden_size, *c.num_labels, normal,
+                           Init::constant(0), true, Role::kHead);
 }
 
 at::Tensor Vit::embed(const at::Tensor& pixels, ForwardContext& context) const {

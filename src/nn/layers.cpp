@@ -14,9 +14,9 @@ at::Tensor Linear::operator()(const at::Tensor& x, const Taps& taps) const {
 }
 
 Linear add_linear(Parameters& parameters, const std::string& name, int64_t in, int64_t out,
-                  Init weight, Init bias, bool has_bias) {
+                  Init weight, Init bias, bool has_bias, Role role) {
   Linear linear;
-  linear.weight = &parameters.add(name + ".weight", {out, in}, weight);
+  linear.weight = &parameters.add(name + ".weight", {out, in}, weight, role);
   if (has_bias) linear.bias = &parameters.add(name + ".bias", {out}, bias, Role::kBias);
   return linear;
 }

@@ -15,7 +15,8 @@ struct Linear {
   at::Tensor operator()(const at::Tensor& x, const Taps& taps) const;
 };
 Linear add_linear(Parameters& parameters, const std::string& name, int64_t in, int64_t out,
-                  Init weight, Init bias = Init::constant(0), bool has_bias = true);
+                  Init weight, Init bias = Init::constant(0), bool has_bias = true,
+                  Role role = Role::kMatrix);
 
 // Rows `rows` (int64 [N]) of x [B, T, D] seen as [B T, D]; x itself where `rows` is undefined.
 at::Tensor select_rows(const at::Tensor& x, const at::Tensor& rows);

@@ -35,8 +35,9 @@ struct Init {
 
 // What a parameter is for: decides on its weight decay, and which optimizer takes it.
 enum class Role {
-  kMatrix,     // of a product
-  kEmbedding,  // a table of rows
+  kMatrix,     // of a product inside the model, [out, in]
+  kEmbedding,  // turns the input into vectors: a table of rows, patches
+  kHead,       // of the products that turn vectors into the output
   kNorm,       // gain of a normalization
   kBias,
   kGate,   // what closes a head, beside its bias

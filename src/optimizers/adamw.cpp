@@ -12,7 +12,7 @@ class AdamWGroup : public ParameterGroup {
         options_(options) {}
 
   void step(const OptimizerStep& step) override {
-    const Lists lists = with_gradient();
+    const Lists lists = with_gradient(Cut::kWhole);
     if (lists.values.empty()) return;
     const std::vector<at::Tensor> steps(lists.values.size(), step.steps_taken);
     at::_fused_adamw_(lists.values, lists.gradients, lists.buffers[0], lists.buffers[1], {}, steps,

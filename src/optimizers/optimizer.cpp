@@ -4,6 +4,8 @@
 #include <ATen/core/grad_mode.h>
 
 #include "optimizers/adamw.h"
+#include "optimizers/muon.h"
+#include "optimizers/sgd.h"
 
 namespace quench {
 namespace {
@@ -13,6 +15,7 @@ bool decays(Role role, bool norms_too) {
   switch (role) {
     case Role::kMatrix:
     case Role::kEmbedding:
+    case Role::kHead:
     case Role::kGate:
       return true;
     case Role::kNorm:
@@ -45,15 +48,22 @@ ParameterGroup::ParameterGroup(std::vector<Parameter*> parameters, double weight
       buffer.push_back(at::zeros_like(parameter->value.detach()));
 }
 
-ParameterGroup::Lists ParameterGroup::with_gradient() const {
+ParameterGroup::Lists ParameterGroup::with_gradient(Cut cut) const {
   Lists lists;
   lists.buffers.resize(buffers_.size());
   for (size_t i = 0; i < parameters_.size(); ++i) {
-    at::Tensor& value = parameters_[i]->value;
-    if (!value.grad().defined()) continue;
-    lists.values.push_back(value);
-    lists.gradients.push_back(value.mutable_grad());
-    for (size_t b = 0; b < buffers_.size(); ++b) lists.buffers[b].push_back(buffers_[b][i]);
+    Parameter& parameter = *parameters_[i];
+    if (!parameter.value.grad().defined()) continue;
+    const auto add = [&](const auto& view) {
+      lists.values.push_back(view(parameter.value));
+      lists.gradients.push_back(view(parameter.value.mutable_grad()));
+      for (size_t b = 0; b < buffers_.size(); ++b) lists.buffers[b].push_back(view(buffers_[b][i]));
+    };
+    if (cut == Cut::kWhole)
+      add([](const at::Tensor& whole) { return whole; });
+    else
+      for (const Parameter::Part& part : parameter.parts)
+        add([&](const at::Tensor& whole) { return parameter.view(part, whole); });
   }
   return lists;
 }
@@ -141,6 +151,10 @@ const config::Registry<OptimizerConfig>& optimizers() {
   static const config::Registry<OptimizerConfig> registry{{
       {"adamw", "AdamW with decoupled weight decay",
        [] { return std::make_shared<AdamWConfig>(); }},
+      {"muon", "Muon for hidden matrices, AdamW for the rest",
+       [] { return std::make_shared<MuonConfig>(); }},
+      {"sgd", "gradient descent with momentum; its weight decay is L2",
+       [] { return std::make_shared<SgdConfig>(); }},
   }};
   return registry;
 }

@@ -54,8 +54,9 @@ class ParameterGroup {
     std::vector<at::Tensor> values, gradients;
     std::vector<std::vector<at::Tensor>> buffers;
   };
-  // Of the parameters that have a gradient.
-  Lists with_gradient() const;
+  // Of the parameters that have a gradient: these, or their parts, in the parts' own shapes.
+  enum class Cut { kWhole, kParts };
+  Lists with_gradient(Cut cut) const;
 
  private:
   std::vector<Parameter*> parameters_;

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <set>
 #include <utility>
 
 #include "base/environment.h"
@@ -100,8 +101,13 @@ void read_state(const fs::path& file, TrainingState& state) {
 // Copies what was saved into tensors of the same names.
 void fill(const std::vector<std::pair<std::string, at::Tensor>>& tensors,
           const std::map<std::string, at::Tensor>& saved) {
-  check(tensors.size() >= saved.size(),
-        "its model is a moving average of weights: the config needs a train.ema_decay, too");
+  std::set<std::string> expected;
+  for (const auto& [name, tensor] : tensors) expected.insert(name);
+  for (const auto& [name, tensor] : saved)
+    check(expected.contains(name),
+          name.starts_with("weight.")
+              ? "its model is a moving average of weights: the config needs a train.ema_decay, too"
+              : "'" + name + "' is of no use to the optimizer that the config asks for");
   for (const auto& [name, tensor] : tensors) {
     const auto found = saved.find(name);
     check(found != saved.end(), "'", name, "' is missing",

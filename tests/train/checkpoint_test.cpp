@@ -108,17 +108,36 @@ TEST_F(Checkpoint, WithoutLossesSinceTheLastLogLineIsResumed) {
   EXPECT_EQ(state.loss_count, 0);
 }
 
-TEST_F(Checkpoint, ResumedTrainingIsExact) {
+TEST_F(Checkpoint, ResumedTrainingIsExactWithEveryOptimizer) {
   config_.train.gradient_accumulation_steps = 2;
-  Training whole(config_), first(config_);
-  whole.steps(5);
-  first.steps(2);
-  first.save(folder_);
-  Training second(config_, tiny_bert(/*seed=*/2));
-  second.load(folder_);
-  second.steps(3);
-  EXPECT_TRUE(equal(whole.moments(), second.moments()));
-  EXPECT_TRUE(equal(weights_of(whole.pretrained), weights_of(second.pretrained)));
+  for (const auto& entry : optimizers().entries) {
+    SCOPED_TRACE(entry.type);
+    config_.optimizer = entry.make();
+    const fs::path run = folder_ / entry.type;
+    Training whole(config_), first(config_);
+    whole.steps(5);
+    first.steps(2);
+    first.save(run);
+    Training second(config_, tiny_bert(/*seed=*/2));
+    second.load(run);
+    second.steps(3);
+    EXPECT_TRUE(equal(whole.moments(), second.moments()));
+    EXPECT_TRUE(equal(weights_of(whole.pretrained), weights_of(second.pretrained)));
+  }
+}
+
+// Where config.yaml is not there to tell.
+TEST_F(Checkpoint, OfAnotherOptimizerIsRefused) {
+  Training(config_).save(folder_);
+  for (const auto& entry : optimizers().entries) {
+    if (entry.type == "adamw") continue;
+    config_.optimizer = entry.make();
+    Training other(config_);
+    const std::string refusal = error_of([&] { other.load(folder_); });
+    EXPECT_NE(refusal.find("is of no use to the optimizer that the config asks for"),
+              std::string::npos)
+        << refusal;
+  }
 }
 
 // The averages are what is evaluated and saved; training goes on from the weights.

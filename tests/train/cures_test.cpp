@@ -45,28 +45,23 @@ Batch batch_for(const std::string& type) {
 }
 
 struct Case {
-  std::string model, attention, blocks;  // sections of a config
+  std::string model, cure;    // a config
+  std::string blocks = "{}";  // its section `model`
 };
 
-class Cure : public TemporaryFolder, public ::testing::WithParamInterface<Case> {
- protected:
-  static AttentionConfig attention() {
-    AttentionConfig config;
-    config::read(config::parse(GetParam().attention, {"test", 1}), config);
-    return config;
-  }
-};
+class Cure : public TemporaryFolder, public ::testing::WithParamInterface<Case> {};
 
 TEST_P(Cure, TrainsAndComesBackFromTheDisk) {
   RunConfig config;
   config.train.steps = 20;
   config.optimizer->learning_rate = 1e-2;
   config.schedule.shape = "constant";
+  config::read(config::parse(GetParam().cure, {"test", 1}), config);
   Pretrained trained;
   trained.config = tiny_model(GetParam().model);
   config::read_with(config::parse(GetParam().blocks, {"test", 1}),
                     [&](config::Fields& fields) { trained.config->describe(fields); });
-  trained.attention = attention();
+  trained.attention = config.attention;
   trained.max_seq_length = trained.config->max_positions();
   trained.model = trained.config->build(trained.attention, trained.max_seq_length);
   trained.model->parameters.initialize(1);
@@ -78,7 +73,8 @@ TEST_P(Cure, TrainsAndComesBackFromTheDisk) {
     last = session.step([&] { return batch; }).loss.item<double>();
     if (step == 0) first = last;
   }
-  EXPECT_LT(last, 0.9 * first);
+  // In so few steps SGD finds little more than how often each class comes.
+  EXPECT_LT(last, (config.optimizer->type() == "sgd" ? 0.95 : 0.9) * first);
   for (const auto& [name, value] : weights_of(trained))
     EXPECT_FALSE(name.ends_with(".sink") && at::equal(value, before.at(name))) << name;
 
@@ -101,17 +97,20 @@ TEST_P(Cure, TrainsAndComesBackFromTheDisk) {
 }
 
 std::vector<Case> cases() {
-  std::vector<std::string> sections = {"{query_key_norm: rms}", "{query_key_norm: layer}",
-                                       "{scores_cap: 5}"};
+  std::vector<std::string> cures = {"{attention: {query_key_norm: rms}}",
+                                    "{attention: {query_key_norm: layer}}",
+                                    "{attention: {scores_cap: 5}}"};
   for (const auto& entry : normalizers().entries)
     // Of five patches an alpha of 4 would leave nothing at the start.
-    sections.push_back(concat("{softmax: {type: ", entry.type,
-                              entry.type == "normalized_clipped" ? ", alpha: 1}}" : "}}"));
+    cures.push_back(concat("{attention: {softmax: {type: ", entry.type,
+                           entry.type == "normalized_clipped" ? ", alpha: 1}}}" : "}}}"));
   for (const auto& entry : gates().entries)
-    sections.push_back(concat("{gate: {type: ", entry.type, "}}"));
+    cures.push_back(concat("{attention: {gate: {type: ", entry.type, "}}}"));
+  for (const auto& [type, rate] : {std::pair{"adamw", 0.01}, {"muon", 0.03}, {"sgd", 0.3}})
+    cures.push_back(concat("{optimizer: {type: ", type, ", learning_rate: ", rate, "}}"));
   std::vector<Case> all;
   for (const char* model : {"bert", "opt", "vit"})
-    for (const std::string& section : sections) all.push_back({model, section, "{}"});
+    for (const std::string& cure : cures) all.push_back({model, cure});
   for (const char* model : {"bert", "opt", "vit"})
     for (const char* section : {"{norm: rms}", "{norm: rms_scalar}", "{sandwich_norm: true}",
                                 "{norm: rms, sandwich_norm: true}"})
@@ -124,7 +123,7 @@ std::vector<Case> cases() {
 
 std::string name_of(const ::testing::TestParamInfo<Case>& info) {
   std::string name = info.param.model;
-  for (const char c : info.param.attention + info.param.blocks)
+  for (const char c : info.param.cure + info.param.blocks)
     if (std::isalnum(c) || c == '_') name += c;
   return name;
 }

@@ -130,6 +130,7 @@ TEST_F(RunFolderTest, KnowsWhatAResumedRunMayChange) {
         {"train.ema_decay=0.9", "train.ema_decay was null, now 0.9"},
         {"optimizer.learning_rate=0.5", "optimizer.learning_rate was 0.0001, now 0.5"},
         {"optimizer.betas=[0.5, 0.6]", "optimizer.betas was [0.9,0.999], now [0.5,0.6]"},
+        {"optimizer.type=muon", "optimizer.type was \"adamw\", now \"muon\""},
         {"schedule.shape=cosine", "schedule.shape was \"linear\", now \"cosine\""},
         {"schedule.warmup_steps=1 epoch", "schedule.warmup_steps was 0, now \"1 epoch\""},
         {"precision=bf16", "precision was \"fp32\", now \"bf16\""},
