@@ -97,6 +97,16 @@ class Fields {
   void variant(const std::string& name, std::shared_ptr<Base>& member,
                const Registry<Base>& registry, const std::string& help);
 
+  // A list of such sections, each with its `type`, e.g. train.penalties.
+  template <class Base>
+  void list(const std::string& name, std::vector<std::shared_ptr<Base>>& member,
+            const Registry<Base>& registry, const std::string& help);
+
+  // A key of earlier versions, which is neither written nor in the schema. Where it is read, it is
+  // an error that says what to write `instead`, but with the value `off`, which meant nothing.
+  virtual void retired(const std::string& /*name*/, const Json& /*off*/,
+                       const std::string& /*instead*/) {}
+
   // A check across keys, at the end of a describe(): when reading, throws "PLACE: KEY: MESSAGE"
   // with the place of `key` (dotted if it lies in a section below) unless `ok`. Unknown keys of the
   // section are reported first, so `ok` must be safe to compute although an earlier check failed.
@@ -105,18 +115,19 @@ class Fields {
  protected:
   virtual bool leaves_out(OnResume) const { return false; }
 
-  // The list of a list(), its item type erased.
-  struct Items {
-    size_t size;
-    std::function<void(size_t)> resize;
-    std::function<void(Fields&, size_t)> describe;
-  };
   // The member of a variant(), its base class erased.
   struct Choice {
     std::vector<std::pair<std::string, std::string>> types;  // name and help
     std::string type;                                        // of the member; "" if that is null
     std::function<void(const std::string&)> make;            // a fresh member of this type
     Describe describe;                                       // of the member, which is not null
+  };
+  // The list of a list(), its item type erased: items are sections or variants.
+  struct Items {
+    size_t size;
+    std::function<void(size_t)> resize;
+    std::function<void(Fields&, size_t)> describe;  // a section
+    std::function<Choice(size_t)> choice;           // a variant; empty: items are sections
   };
 
   // Returns true if it changed `value`.
@@ -127,6 +138,10 @@ class Fields {
   virtual void on_list(const std::string& name, const std::string& help, const Items& items) = 0;
   virtual void on_variant(const std::string& name, const std::string& help,
                           const Choice& choice) = 0;
+
+ private:
+  template <class Base>
+  static Choice choice_of(std::shared_ptr<Base>& member, const Registry<Base>& registry);
 };
 
 // What read(), write() and schema() do with any describe().
@@ -248,12 +263,28 @@ void Fields::list(const std::string& name, std::vector<Section>& member, const s
   on_list(name, help,
           {.size = member.size(),
            .resize = [&](size_t size) { member.resize(size); },
-           .describe = [&](Fields& f, size_t i) { describe(f, member[i]); }});
+           .describe = [&](Fields& f, size_t i) { describe(f, member[i]); },
+           .choice = {}});
+}
+
+template <class Base>
+void Fields::list(const std::string& name, std::vector<std::shared_ptr<Base>>& member,
+                  const Registry<Base>& registry, const std::string& help) {
+  on_list(name, help,
+          {.size = member.size(),
+           .resize = [&](size_t size) { member.resize(size); },
+           .describe = {},
+           .choice = [&](size_t i) { return choice_of(member[i], registry); }});
 }
 
 template <class Base>
 void Fields::variant(const std::string& name, std::shared_ptr<Base>& member,
                      const Registry<Base>& registry, const std::string& help) {
+  on_variant(name, help, choice_of(member, registry));
+}
+
+template <class Base>
+Fields::Choice Fields::choice_of(std::shared_ptr<Base>& member, const Registry<Base>& registry) {
   Choice choice;
   for (const auto& entry : registry.entries) choice.types.emplace_back(entry.type, entry.help);
   if (member) choice.type = member->type();
@@ -262,7 +293,7 @@ void Fields::variant(const std::string& name, std::shared_ptr<Base>& member,
       if (entry.type == type) member = entry.make();
   };
   choice.describe = [&](Fields& f) { member->describe(f); };
-  on_variant(name, help, choice);
+  return choice;
 }
 
 }  // namespace quench::config

@@ -92,6 +92,13 @@ class Reader : public Fields {
     reader.finish();
   }
 
+  void retired(const std::string& name, const Json& off, const std::string& instead) override {
+    retired_.push_back(name);
+    const Node* given = node_.find(name);
+    if (given && given->scalar != off)
+      throw_at(given->place, path_of(name), instead + ", got " + what_is(*given));
+  }
+
   void require(bool ok, const std::string& key, const std::string& message) override {
     if (ok || failure_) return;
     const Node* at = &node_;
@@ -133,17 +140,28 @@ class Reader : public Fields {
       throw_at(given->place, path_of(name), "expected a list, got " + what_is(*given));
     items.resize(0);
     items.resize(given->items.size());
-    for (size_t i = 0; i < given->items.size(); ++i)
-      run(given->items[i], concat(path_of(name), ".", i), "",
-          [&](Fields& f) { items.describe(f, i); });
+    for (size_t i = 0; i < given->items.size(); ++i) {
+      const std::string path = concat(path_of(name), ".", i);
+      if (items.choice)
+        run_variant(given->items[i], path, items.choice(i));
+      else
+        run(given->items[i], path, "", [&](Fields& f) { items.describe(f, i); });
+    }
   }
 
   void on_variant(const std::string& name, const std::string&, const Choice& choice) override {
     const Node* given = take(name);
     if ((!given || given->is_null()) && choice.type.empty()) return;
-    const std::string type = given ? chosen_type(*given, path_of(name), choice) : choice.type;
+    if (given)
+      run_variant(*given, path_of(name), choice);
+    else
+      run(empty_map(), path_of(name), choice.type, choice.describe);
+  }
+
+  static void run_variant(const Node& node, const std::string& path, const Choice& choice) {
+    const std::string type = chosen_type(node, path, choice);
     if (type != choice.type) choice.make(type);
-    run(given ? *given : empty_map(), path_of(name), type, choice.describe);
+    run(node, path, type, choice.describe);
   }
 
   static std::string chosen_type(const Node& node, const std::string& path, const Choice& choice) {
@@ -160,7 +178,7 @@ class Reader : public Fields {
   // After describe(): the first key that it did not register, then the first failed require().
   void finish() const {
     for (const auto& [key, value] : node_.entries) {
-      if (std::find(known_.begin(), known_.end(), key) != known_.end()) continue;
+      if (std::ranges::count(known_, key) + std::ranges::count(retired_, key) > 0) continue;
       throw_at(value.place, path_of(key),
                "unknown key" + (type_.empty() ? "" : " for type '" + type_ + "'") +
                    did_you_mean(key, known_) + " (known here: " + listed(known_) + ")");
@@ -183,7 +201,7 @@ class Reader : public Fields {
   const Node& node_;
   const std::string path_;
   const std::string type_;
-  std::vector<std::string> known_;
+  std::vector<std::string> known_, retired_;
   std::optional<Failure> failure_;
 };
 

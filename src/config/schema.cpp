@@ -51,9 +51,11 @@ class SchemaBuilder : public Fields {
   void on_list(const std::string& name, const std::string& help, const Items& items) override {
     Json defaults = Json::array();
     for (size_t i = 0; i < items.size; ++i)
-      defaults.push_back(write_with([&](Fields& f) { items.describe(f, i); }));
+      defaults.push_back(items.choice ? written(items.choice(i))
+                                      : write_with([&](Fields& f) { items.describe(f, i); }));
     items.resize(items.size + 1);
-    const Json item = object([&](Fields& f) { items.describe(f, items.size); });
+    const Json item = items.choice ? Json{{"oneOf", alternatives(items.choice(items.size))}}
+                                   : object([&](Fields& f) { items.describe(f, items.size); });
     items.resize(items.size);
 
     Json& property = describe_as(name, help);
@@ -64,24 +66,34 @@ class SchemaBuilder : public Fields {
 
   // The member's own alternative comes first, since make() replaces the member.
   void on_variant(const std::string& name, const std::string& help, const Choice& choice) override {
+    Json all = alternatives(choice);
+    if (choice.type.empty()) all.push_back({{"type", "null"}});
+    Json& property = describe_as(name, help);
+    property["oneOf"] = all;
+    property["default"] = choice.type.empty() ? Json() : Json{{"type", choice.type}};
+  }
+
+  static Json written(const Choice& choice) {
+    Json json = {{"type", choice.type}};
+    json.update(write_with(choice.describe));
+    return json;
+  }
+
+  static Json alternatives(const Choice& choice) {
     Json own;
     for (const auto& [type, type_help] : choice.types)
       if (type == choice.type) own = alternative(type, type_help, false, choice.describe);
 
-    Json alternatives = Json::array();
+    Json all = Json::array();
     for (const auto& [type, type_help] : choice.types) {
       if (type == choice.type) {
-        alternatives.push_back(own);
+        all.push_back(own);
         continue;
       }
       choice.make(type);
-      alternatives.push_back(alternative(type, type_help, true, choice.describe));
+      all.push_back(alternative(type, type_help, true, choice.describe));
     }
-    if (choice.type.empty()) alternatives.push_back({{"type", "null"}});
-
-    Json& property = describe_as(name, help);
-    property["oneOf"] = alternatives;
-    property["default"] = choice.type.empty() ? Json() : Json{{"type", choice.type}};
+    return all;
   }
 
   static Json alternative(const std::string& type, const std::string& help, bool needs_type,

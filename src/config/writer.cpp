@@ -30,16 +30,20 @@ class Writer : public Fields {
   void on_list(const std::string& name, const std::string&, const Items& items) override {
     Json& list = out_[name] = Json::array();
     for (size_t i = 0; i < items.size; ++i)
-      list.push_back(run([&](Fields& f) { items.describe(f, i); }, fixed_only_));
+      list.push_back(items.choice ? variant(items.choice(i))
+                                  : run([&](Fields& f) { items.describe(f, i); }, fixed_only_));
   }
 
   void on_variant(const std::string& name, const std::string&, const Choice& choice) override {
-    Json& section = out_[name] = nullptr;
-    if (choice.type.empty()) return;
+    out_[name] = nullptr;
+    if (!choice.type.empty()) out_[name] = variant(choice);
+  }
+
+  Json variant(const Choice& choice) const {
     Writer writer(fixed_only_);
     writer.out_["type"] = choice.type;
     choice.describe(writer);
-    section = writer.out_;
+    return writer.out_;
   }
 
   bool fixed_only_;

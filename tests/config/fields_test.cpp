@@ -93,13 +93,40 @@ TEST(Read, AGivenListReplacesItsDefault) {
   EXPECT_EQ(c.overrides[0].match, "*");
 }
 
+TEST(Read, ListsOfVariantsHaveATypeEach) {
+  const Config c = read_text("stack: [{type: exact}, {type: clipped, gamma: -1}, {type: exact}]");
+  ASSERT_EQ(c.stack.size(), 3u);
+  EXPECT_EQ(c.stack[0]->type(), "exact");
+  EXPECT_EQ(dynamic_cast<const Clipped&>(*c.stack[1]).gamma, -1);
+  EXPECT_EQ(error_of("stack: [{gamma: 1}]"),
+            "a.yaml:1: stack.0: expected a map with a 'type', one of exact, clipped; got a map");
+  for (const char* item : {"4", "null"})
+    EXPECT_EQ(error_of(concat("stack:\n- {type: exact}\n- ", item)),
+              concat("a.yaml:3: stack.1: expected a map with a 'type', one of exact, clipped; got ",
+                     item));
+  EXPECT_EQ(error_of("stack: [{type: exact, gamma: 1}]"),
+            "a.yaml:1: stack.0.gamma: unknown key for type 'exact' (known here: type)");
+  EXPECT_EQ(error_of("stack: [{type: clipped, gamma: 1, alpha: 2}]"),
+            "a.yaml:1: stack.0.alpha: excludes gamma");
+  EXPECT_EQ(error_of("stack: [{type: exat}]"),
+            "a.yaml:1: stack.0.type: expected one of exact, clipped, got \"exat\"; did you mean "
+            "'exact'?");
+  EXPECT_EQ(error_of("stack: {type: exact}"), "a.yaml:1: stack: expected a list, got a map");
+}
+
+TEST(Read, ARetiredKeySaysWhatToWriteInstead) {
+  EXPECT_EQ(error_of("output: x\ndepth: 3"),
+            "a.yaml:2: depth: write stack: [...] instead of this key, got 3");
+  EXPECT_EQ(error_of("depth: 0.0"), "no error") << "it never meant anything";
+}
+
 TEST(Read, UnknownKeysNameThePlaceAndTheNearestKey) {
   EXPECT_EQ(error_of("output: x\nmodel:\n  hidden_sise: 64\n"),
             "a.yaml:3: model.hidden_sise: unknown key; did you mean 'hidden_size'? (known here: "
             "hidden_size, num_attention_heads, dropout, bias, hidden_act, kernel, names, norm)");
   EXPECT_EQ(error_of("color: red"),
-            "a.yaml:1: color: unknown key (known here: model, softmax, teacher, overrides, output, "
-            "batch_size)");
+            "a.yaml:1: color: unknown key (known here: model, softmax, teacher, overrides, stack, "
+            "output, batch_size)");
   EXPECT_EQ(
       error_of("overrides:\n- bits: 4\n- {bit: 4}\n"),
       "a.yaml:3: overrides.1.bit: unknown key; did you mean 'bits'? (known here: match, bits)");
@@ -225,11 +252,12 @@ TEST(Require, DoesNothingWhenWriting) {
 TEST(Write, GivesEveryKeyInTheOrderOfRegistration) {
   Config c;
   c.overrides = {{"*norm", 16}};
-  EXPECT_EQ(dump(write(c)),
-            R"({"model":{"hidden_size":768,"num_attention_heads":12,"dropout":0.1,"bias":true,)"
-            R"("hidden_act":"gelu","kernel":[3,3],"names":null,"norm":null},)"
-            R"("softmax":{"type":"clipped","gamma":0.0,"alpha":null},"teacher":null,)"
-            R"("overrides":[{"match":"*norm","bits":16}],"output":"runs","batch_size":0})");
+  EXPECT_EQ(
+      dump(write(c)),
+      R"({"model":{"hidden_size":768,"num_attention_heads":12,"dropout":0.1,"bias":true,)"
+      R"("hidden_act":"gelu","kernel":[3,3],"names":null,"norm":null},)"
+      R"("softmax":{"type":"clipped","gamma":0.0,"alpha":null},"teacher":null,)"
+      R"("overrides":[{"match":"*norm","bits":16}],"stack":[],"output":"runs","batch_size":0})");
 }
 
 TEST(Write, IsReadBackIdentically) {
@@ -239,6 +267,7 @@ TEST(Write, IsReadBackIdentically) {
   c.teacher = std::make_shared<Clipped>();
   dynamic_cast<Clipped&>(*c.teacher).alpha = 1e-300;
   c.overrides = {{"layers.3.*", 4}, {"a: b", 2}};
+  c.stack = {std::make_shared<Exact>(), std::make_shared<Clipped>()};
   c.batch_size = INT64_MAX;
   const Json written = write(c);
   EXPECT_EQ(dump(write(read_text(to_yaml(written)))), dump(written));

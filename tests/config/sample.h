@@ -75,6 +75,7 @@ struct Config {
   std::shared_ptr<Softmax> softmax = std::make_shared<Clipped>();
   std::shared_ptr<Softmax> teacher;  // null: none
   std::vector<Override> overrides;
+  std::vector<std::shared_ptr<Softmax>> stack;
   std::string output = "runs";
   int64_t batch_size = 0;
 };
@@ -84,6 +85,8 @@ inline void describe(config::Fields& f, Config& c) {
   f.variant("softmax", c.softmax, softmax_registry(), "scores to probabilities");
   f.variant("teacher", c.teacher, softmax_registry(), "the teacher's");
   f.list("overrides", c.overrides, "the last match wins");
+  f.list("stack", c.stack, softmax_registry(), "one after the other");
+  f.retired("depth", 0, "write stack: [...] instead of this key");
   f("output", c.output, "run folder", config::any(), config::OnResume::kFree);
   f("batch_size", c.batch_size, "samples a step");
   f.require(c.model.hidden_size < 5000, "model.hidden_size", "is too large for this test");

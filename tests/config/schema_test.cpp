@@ -17,7 +17,7 @@ TEST(Schema, IsAClosedObjectThatMayExtendAnother) {
   std::vector<std::string> keys;
   for (const auto& entry : s["properties"].items()) keys.push_back(entry.key());
   EXPECT_EQ(keys, (std::vector<std::string>{"extends", "model", "softmax", "teacher", "overrides",
-                                            "output", "batch_size"}));
+                                            "stack", "output", "batch_size"}));
 }
 
 TEST(Schema, SectionsAreClosedObjectsWithTypesAndRanges) {
@@ -73,10 +73,22 @@ TEST(Schema, ListsDescribeTheirItems) {
   EXPECT_EQ(overrides["items"]["properties"]["match"]["default"], "*");
 }
 
+TEST(Schema, ListsOfVariantsNameTheirTypes) {
+  const Json stack = schema<sample::Config>()["properties"]["stack"];
+  EXPECT_EQ(stack["type"], "array");
+  EXPECT_EQ(stack["default"], Json::array());
+  const Json& items = stack["items"]["oneOf"];
+  ASSERT_EQ(items.size(), 2u);
+  EXPECT_EQ(items[1]["properties"]["type"]["const"], "clipped");
+  EXPECT_EQ(items[1]["properties"]["gamma"]["default"], 0.0);
+  for (const Json& item : items) EXPECT_EQ(item["required"], Json({"type"}));
+}
+
 // A default of the struct, not of the class, is the one to show.
 struct OwnDefaults {
   std::shared_ptr<sample::Softmax> softmax;
   std::vector<sample::Override> overrides = {{"x", 4}};
+  std::vector<std::shared_ptr<sample::Softmax>> stack = {std::make_shared<sample::Exact>()};
   OwnDefaults() {
     auto clipped = std::make_shared<sample::Clipped>();
     clipped->gamma = -0.5;
@@ -86,6 +98,7 @@ struct OwnDefaults {
 void describe(Fields& f, OwnDefaults& c) {
   f.variant("softmax", c.softmax, sample::softmax_registry(), "");
   f.list("overrides", c.overrides, "");
+  f.list("stack", c.stack, sample::softmax_registry(), "");
 }
 
 TEST(Schema, ShowsTheDefaultsOfTheStruct) {
@@ -93,6 +106,7 @@ TEST(Schema, ShowsTheDefaultsOfTheStruct) {
   EXPECT_EQ(properties["softmax"]["oneOf"][1]["properties"]["gamma"]["default"], -0.5);
   EXPECT_EQ(dump(properties["overrides"]["default"]), R"([{"match":"x","bits":4}])");
   EXPECT_EQ(properties["overrides"]["items"]["properties"]["match"]["default"], "*");
+  EXPECT_EQ(dump(properties["stack"]["default"]), R"([{"type":"exact"}])");
 }
 
 }  // namespace
