@@ -3,7 +3,7 @@ import re
 
 # Program and number of processes that share its tests (GoogleTest's own sharding), longest first.
 PROGRAMS = [("models_test", 3), ("ptq_test", 4), ("train_test", 3), ("eval_test", 3), ("attention_test", 2),
-            ("nn_test", 1), ("taps_test", 1), ("quant_test", 1), ("batches_test", 1)]
+            ("nn_test", 1), ("optimizers_test", 1), ("taps_test", 1), ("quant_test", 1), ("batches_test", 1)]
 ALONE = 12  # failed tests that run again by themselves: one that then passes fell to another's failure
 
 RUN = re.compile(r"^\[ RUN      \] (\S+)$")

@@ -7,7 +7,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 build=$root/build/cuda
 folder=$(realpath -m "${1:-$root/build/gpu}")
 limit=$((55 << 20))  # bytes
-tests=(nn attention models train eval taps quant ptq batches)
+tests=(nn attention optimizers models train eval taps quant ptq batches)
 say() { printf '== %s\n' "$*" >&2; }
 die() { printf 'pack.sh: %s\n' "$*" >&2; exit 1; }
 

@@ -116,6 +116,23 @@ TEST_P(MuonTest, FollowsTheFormulaForEachPartAndLeavesTheRestToAdamW) {
 INSTANTIATE_TEST_SUITE_P(All, MuonTest, ::testing::Values("moonlight", "jordan"),
                          [](const auto& info) { return info.param; });
 
+// Batches are bounded, at 2^24 numbers: here two matrices.
+TEST(Muon, UpdatesMoreMatricesThanABatchHolds) {
+  Parameters parameters;
+  for (const char* name : {"a", "b", "c"})
+    parameters.add(name, {1, int64_t{1} << 23}, Init::constant(0));
+  parameters.initialize(1);
+  parameters.to(at::kCPU, at::kFloat);
+  const auto optimizer = MuonConfig().build(parameters);
+  for (Parameter& parameter : parameters.all())
+    parameter.value.mutable_grad() = at::ones(parameter.value.sizes());
+  optimizer->step(at::scalar_tensor(0.1, at::kDouble), {}, {});
+  const at::Tensor first = parameters.all()[0].value;
+  EXPECT_LT(first.max().item<double>(), 0);
+  for (const Parameter& parameter : parameters.all())
+    EXPECT_TRUE(at::equal(parameter.value, first));
+}
+
 TEST_F(OptimizerTest, MuonNamesItsState) {
   std::vector<std::string> names;
   for (const auto& [name, tensor] : MuonConfig().build(parameters_)->state()) names.push_back(name);
