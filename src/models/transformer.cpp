@@ -52,7 +52,8 @@ at::Tensor TransformerLayer::add_residual(const at::Tensor& branch, const at::Te
 }
 
 at::Tensor TransformerLayer::feed_forward(const at::Tensor& x, const Taps& taps) const {
-  const at::Tensor inner = activate(options_.activation, intermediate_(x, taps));
+  const at::Tensor inner =
+      activate(options_.activation, taps(scope_, "ffn.pre_activation", intermediate_(x, taps)));
   return taps(scope_, "ffn.output", output_(taps(scope_, "ffn.intermediate", inner), taps));
 }
 

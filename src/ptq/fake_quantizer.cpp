@@ -31,6 +31,7 @@ bool FakeQuantizer::placed(const std::string& tap) const {
   if (tap == "logits" || tap.starts_with("head."))
     return config_.quantize_head || config_.placement == "full";
   if (is_layer_output(tap)) return false;  // the layer's last tap already, under another name
+  if (tap.ends_with("ffn.pre_activation")) return false;  // quantized behind the activation
   if (config_.placement == "full") return true;
   if (tap.ends_with("attention.gate")) return false;
   return !tap.ends_with(model_.unquantized);

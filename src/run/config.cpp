@@ -45,8 +45,9 @@ void describe(config::Fields& f, TrainConfig& c) {
   f("ema_decay", c.ema_decay,
     "evaluate and save the exponential moving average of the weights, with this decay a step",
     between(0, 0.9999999));
-  f("activation_penalty", c.activation_penalty,
-    "weight of the mean square of the FFN outputs in the loss; 0: off", at_least(0));
+  f.list("penalties", c.penalties, penalties(), "terms of the loss that keep activations small");
+  f.retired("activation_penalty", 0,
+            "write penalties: [{type: activation_norm, weight: ...}] instead of this key");
   f("seed", c.seed,
     "of initialization, data order, masks, dropout and samples that are made on demand",
     at_least(0));

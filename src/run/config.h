@@ -9,6 +9,7 @@
 #include "batches/data_config.h"
 #include "models/model.h"
 #include "optimizers/adamw.h"
+#include "penalties/penalty.h"
 #include "run/ptq_config.h"
 
 namespace quench {
@@ -28,7 +29,7 @@ struct TrainConfig {
   std::string loss_mean = "tokens";     // of one step, over its forward passes | batches
   std::optional<double> max_grad_norm;  // 0: off; load_run_config fills in 1, and 0 for images
   std::optional<double> ema_decay;      // evaluate and save the moving average of the weights
-  double activation_penalty = 0;        // of the FFN outputs (train/activation_penalty.h)
+  std::vector<std::shared_ptr<Penalty>> penalties;  // terms of the loss (penalties/penalty.h)
   int64_t seed = 1000;
   bool shuffle = true;
   std::optional<std::string> initialize_from;  // MODEL whose weights training starts from

@@ -27,7 +27,10 @@ double rate_of(const RunConfig& config, int64_t step) {
 }  // namespace
 
 TrainingSession::TrainingSession(const RunConfig& config, Pretrained& pretrained, at::Device device)
-    : config_(config), pretrained_(pretrained), device_(device) {
+    : config_(config),
+      pretrained_(pretrained),
+      device_(device),
+      penalties_(config.train.penalties) {
   pretrained.model->parameters.to(device, at::kFloat);
   optimizer_ = config.optimizer->build(pretrained.model->parameters);
   if (config.train.ema_decay)
@@ -62,10 +65,10 @@ std::vector<double> TrainingSession::shares(const std::vector<Batch>& batches,
 
 at::Tensor TrainingSession::forward_backward(const Batch& batch, int64_t first_sample, double share,
                                              double penalty_share) {
-  const double penalty = config_.train.activation_penalty;
-  ForwardContext context{penalty > 0 ? Taps({&penalty_}) : Taps(),
+  ForwardContext context{penalties_.active() ? Taps({&penalties_}) : Taps(),
                          DropoutStream(static_cast<uint64_t>(config_.train.seed),
                                        static_cast<uint64_t>(steps_done_), first_sample)};
+  penalties_.begin(batch.attention_mask);
   at::Tensor loss;
   {
     const Autocast autocast(config_.precision, device_);
@@ -73,7 +76,9 @@ at::Tensor TrainingSession::forward_backward(const Batch& batch, int64_t first_s
   }
   at::Tensor scale = at::full_like(loss, share);
   if (loss_scale_.defined()) scale.mul_(loss_scale_.squeeze());
-  (penalty > 0 ? loss + penalty * (penalty_share / share) * penalty_.take() : loss).backward(scale);
+  const at::Tensor total =
+      penalties_.active() ? loss + penalty_share / share * penalties_.take() : loss;
+  total.backward(scale);
   return loss.detach() * share;
 }
 

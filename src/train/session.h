@@ -11,8 +11,8 @@
 #include "batches/batch.h"
 #include "models/pretrained.h"
 #include "optimizers/optimizer.h"
+#include "penalties/penalty.h"
 #include "run/config.h"
-#include "train/activation_penalty.h"
 #include "train/checkpoint.h"
 #include "train/weight_average.h"
 
@@ -87,7 +87,7 @@ class TrainingSession {
   at::Device device_;
   std::unique_ptr<Optimizer> optimizer_;
   std::optional<WeightAverage> average_;
-  ActivationPenalty penalty_;
+  PenaltyListener penalties_;
   int64_t steps_done_ = 0;
   at::Tensor loss_scale_, loss_scale_growth_;  // fp16 only: float32 and int32 [1]
   at::Tensor rates_;      // fp16 only: the schedule, float32 [steps], on the device

@@ -86,6 +86,16 @@ TEST_F(CliConfig, ARateMustBePositive) {
                  {"optimizer.learning_rate", "expected a number > 0, got -0.1"});
 }
 
+TEST_F(CliConfig, AKeyOfEarlierVersionsSaysWhatToWriteInstead) {
+  expect_refused(
+      {"--set", "train.activation_penalty=0.5"},
+      {"train.activation_penalty: write penalties: [{type: activation_norm, weight: ", "got 0.5"});
+  done({"config", "check", "tiny.yaml", "--set", "train.activation_penalty=0.0"});
+  expect_refused({"--set", "train.penalties=[{type: twoe}]"},
+                 {"train.penalties.0.type: expected one of activation_norm, tweo, kurtosis, got ",
+                  "did you mean 'tweo'?"});
+}
+
 TEST_F(CliConfig, ATypeMustBeKnown) {
   expect_refused({"--set", "attention.softmax.type=cliped"},
                  {"attention.softmax.type", "clipped", "softmax"});

@@ -7,6 +7,7 @@
 #include "models/vit.h"
 #include "tests/io/temporary_folder.h"
 #include "tests/models/tiny_bert.h"
+#include "tests/support/capture.h"
 #include "tests/support/golden.h"
 #include "train/session.h"
 
@@ -96,6 +97,27 @@ TEST_P(Cure, TrainsAndComesBackFromTheDisk) {
       loaded.model->forward(shorter.to(testing::device()), context).loss.item<double>()));
 }
 
+// Two layers, of six linear layers each.
+TEST(Cures, PenaltiesSeeEveryLayerOfEveryModel) {
+  for (const char* type : {"bert", "opt", "vit"}) {
+    const auto config = tiny_model(type);
+    const auto model = config->build({}, config->max_positions());
+    model->parameters.initialize(1);
+    testing::Capture capture;
+    ForwardContext context{Taps({&capture}), DropoutStream()};
+    model->forward(batch_for(type), context);
+    for (const auto& entry : penalties().entries) {
+      const auto penalty = entry.make();
+      const auto seen = std::ranges::count_if(
+          capture.seen, [&](const auto& tap) { return penalty->wants(tap.first); });
+      EXPECT_EQ(seen, config->layers() * (entry.type == "kurtosis" ? 6 : 1)) << type << entry.type;
+    }
+    const at::Tensor &before = capture.seen.at("layers.0.ffn.pre_activation"),
+                     &after = capture.seen.at("layers.0.ffn.intermediate");
+    EXPECT_TRUE(at::equal(activate(type == std::string("opt") ? "relu" : "gelu", before), after));
+  }
+}
+
 std::vector<Case> cases() {
   std::vector<std::string> cures = {"{attention: {query_key_norm: rms}}",
                                     "{attention: {query_key_norm: layer}}",
@@ -108,6 +130,8 @@ std::vector<Case> cases() {
     cures.push_back(concat("{attention: {gate: {type: ", entry.type, "}}}"));
   for (const auto& [type, rate] : {std::pair{"adamw", 0.01}, {"muon", 0.03}, {"sgd", 0.3}})
     cures.push_back(concat("{optimizer: {type: ", type, ", learning_rate: ", rate, "}}"));
+  for (const auto& entry : penalties().entries)
+    cures.push_back(concat("{train: {penalties: [{type: ", entry.type, "}]}}"));
   std::vector<Case> all;
   for (const char* model : {"bert", "opt", "vit"})
     for (const std::string& cure : cures) all.push_back({model, cure});

@@ -131,6 +131,9 @@ TEST_F(RunFolderTest, KnowsWhatAResumedRunMayChange) {
         {"optimizer.learning_rate=0.5", "optimizer.learning_rate was 0.0001, now 0.5"},
         {"optimizer.betas=[0.5, 0.6]", "optimizer.betas was [0.9,0.999], now [0.5,0.6]"},
         {"optimizer.type=muon", "optimizer.type was \"adamw\", now \"muon\""},
+        {"train.penalties=[{type: tweo, p: 3}]",
+         "train.penalties was [], now "
+         "[{\"type\":\"tweo\",\"weight\":0.01,\"p\":3.0,\"tau\":3.0,\"eps\":1e-06}]"},
         {"schedule.shape=cosine", "schedule.shape was \"linear\", now \"cosine\""},
         {"schedule.warmup_steps=1 epoch", "schedule.warmup_steps was 0, now \"1 epoch\""},
         {"precision=bf16", "precision was \"fp32\", now \"bf16\""},

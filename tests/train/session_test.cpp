@@ -5,6 +5,8 @@
 #include <cmath>
 #include <numeric>
 
+#include "base/error.h"
+#include "config/yaml.h"
 #include "tests/io/temporary_folder.h"
 #include "tests/models/tiny_bert.h"
 #include "tests/support/golden.h"
@@ -123,35 +125,82 @@ TEST(TrainingSession, AveragesTheWeights) {
   EXPECT_TRUE(equal(weights, weights_of(model)));
 }
 
-// The gradient of loss + w * sum of mean squares, of which the loss's own is subtracted.
-TEST(TrainingSession, PenalizesFfnOutputs) {
-  const auto gradients = [](double penalty, StepResult* result) {
-    RunConfig penalized = config();
-    penalized.train.activation_penalty = penalty;
-    penalized.train.max_grad_norm = 0;
+RunConfig penalized(const std::string& penalty) {
+  RunConfig penalized = config();
+  config::read(config::parse(concat("{train: {penalties: [", penalty, "]}}"), {"test", 1}),
+               penalized);
+  penalized.train.max_grad_norm = 0;
+  return penalized;
+}
+
+// The gradient of loss + penalty, of which the loss's own is subtracted, and that of the penalty.
+TEST(TrainingSession, AddsThePenaltiesToTheLoss) {
+  const auto gradients = [](const RunConfig& config, StepResult* result) {
     Pretrained model = without_dropout();
-    TrainingSession session(penalized, model, testing::device());
+    TrainingSession session(config, model, testing::device());
     *result = session.step([] { return tiny_batch(0); });
     std::map<std::string, at::Tensor> gradients;  // the first moment of one step is (1 - beta) g
     for (const auto& [name, tensor] : session.optimizer().state())
       if (name.starts_with("exp_avg.")) gradients[name.substr(8)] = tensor.clone() / 0.1;
     return gradients;
   };
-  StepResult plain, penalized;
-  const auto without = gradients(0, &plain), with = gradients(3, &penalized);
-  EXPECT_EQ(plain.loss.item<double>(), penalized.loss.item<double>())
-      << "the loss stays the task's";
+  StepResult plain, more;
+  const auto without = gradients(penalized(""), &plain);
+  for (const auto& entry : penalties().entries) {
+    const RunConfig config = penalized(concat("{type: ", entry.type, ", weight: 3}"));
+    const auto with = gradients(config, &more);
+    EXPECT_EQ(plain.loss.item<double>(), more.loss.item<double>()) << "the loss stays the task's";
 
-  Pretrained model = without_dropout();
-  model.model->parameters.to(testing::device(), at::kFloat);
-  ActivationPenalty listener;
-  ForwardContext context{Taps({&listener}), DropoutStream()};
-  const at::Tensor loss = model.model->forward(tiny_batch(0).to(testing::device()), context).loss;
-  (0 * loss + listener.take()).backward();
-  for (const auto& [name, gradient] : model.model->parameters.named_gradients())
-    EXPECT_LT((with.at(name) - without.at(name) - 3 * gradient).abs().max().item<double>(), 2e-6)
-        << name;
-  EXPECT_FALSE(listener.take().defined());
+    Pretrained model = without_dropout();
+    model.model->parameters.to(testing::device(), at::kFloat);
+    PenaltyListener listener(config.train.penalties);
+    ForwardContext context{Taps({&listener}), DropoutStream()};
+    listener.begin({});
+    const at::Tensor loss = model.model->forward(tiny_batch(0).to(testing::device()), context).loss;
+    (0 * loss + listener.take()).backward();
+    for (const auto& [name, gradient] : model.model->parameters.named_gradients()) {
+      const double largest = gradient.abs().max().item<double>();
+      EXPECT_LT((with.at(name) - without.at(name) - gradient).abs().max().item<double>(),
+                2e-6 + 1e-5 * largest)  // rounding of sums in float32
+          << entry.type << " " << name;
+    }
+  }
+}
+
+// A penalty is a mean over the samples of a step, however they are cut into passes.
+TEST(TrainingSession, PenaltiesAreSharedByThePassesOfAStep) {
+  for (const auto& entry : penalties().entries) {
+    const auto norm = [&](int64_t passes) {
+      RunConfig cut = penalized(concat("{type: ", entry.type, ", weight: 3}"));
+      cut.train.gradient_accumulation_steps = passes;
+      Pretrained model = without_dropout();
+      TrainingSession session(cut, model, testing::device());
+      const std::vector<Batch> batches = uneven_batches({4, 1, 4, 2, 1, 3, 4, 1}, passes);
+      size_t next = 0;
+      return session.step([&] { return batches[next++]; }).gradient_norm.item<double>();
+    };
+    const double whole = norm(1);
+    for (const int64_t passes : {2, 4, 8}) EXPECT_NEAR(norm(passes), whole, 1e-5 * whole) << passes;
+  }
+}
+
+// What stands behind the end of a text changes neither loss nor penalty.
+TEST(TrainingSession, PenaltiesLeavePaddingOut) {
+  for (const char* type : {"tweo", "kurtosis"}) {
+    const auto norm = [&](int64_t padding_id) {
+      Batch batch = tiny_batch(0);
+      batch.attention_mask = at::arange(8).lt(6).expand({4, 8}).clone();
+      batch.input_ids = batch.input_ids.clone();
+      batch.input_ids.slice(1, 6).fill_(padding_id);
+      batch.labels.slice(1, 6).fill_(-100);
+      batch.label_positions = (batch.labels.flatten() != -100).nonzero().squeeze(1);
+      const RunConfig config = penalized(concat("{type: ", type, ", weight: 3}"));
+      Pretrained model = without_dropout();
+      TrainingSession session(config, model, testing::device());
+      return session.step([&] { return batch; }).gradient_norm.item<double>();
+    };
+    EXPECT_NEAR(norm(3), norm(17), 1e-5 * norm(3)) << type;  // float32 sums
+  }
 }
 
 TEST(TrainingSession, ClipsTheGlobalNorm) {
@@ -257,7 +306,7 @@ TEST(TrainingSession, AStepThatFp16SkipsDoesNotAdvanceTheSchedule) {
 TEST(TrainingSession, AGradientThatOverflowsAtEveryLossScaleEndsTraining) {
   RunConfig half = config();
   half.precision = "fp16";
-  half.train.activation_penalty = 1e10;
+  half.train.penalties = penalized("{type: activation_norm, weight: 1e10}").train.penalties;
   Pretrained model = without_dropout();
   TrainingSession session(half, model, at::kCPU);
   const auto before = weights_of(model);
