@@ -30,7 +30,7 @@ class Kurtosis : public Penalty {
   at::Tensor of(const at::Tensor& x, const at::Tensor& tokens) const override {
     const at::Tensor centred = x - sequence_means(x, tokens);
     const at::Tensor variance = sequence_means(centred.square(), tokens) + kLeastVariance;
-    return sequence_means((centred * variance.rsqrt()).pow(4), tokens).mean();
+    return sequence_means((centred * variance.rsqrt()).square().square(), tokens).mean();
   }
 };
 

@@ -16,14 +16,14 @@ class Tweo : public Penalty {
   std::string type() const override { return "tweo"; }
   void describe(config::Fields& fields) override {
     Penalty::describe(fields);
-    fields("p", p, "power of the activations", config::between(1, 16));
+    fields("p", p, "power of the activations", config::between(2, 16));
     fields("tau", tau, "activations below it cost little, above it much", config::greater_than(0));
     fields("eps", eps, "is added to tau", config::at_least(0));
   }
   bool wants(const std::string& name) const override { return name.ends_with(".ffn.residual"); }
-  // Divided before the power, which float32 would not hold else.
+  // Divided before the power, which float32 would not hold else; squares are cheap, powers are not.
   at::Tensor of(const at::Tensor& x, const at::Tensor& tokens) const override {
-    return batch_mean((x / (tau + eps)).abs().pow(p), tokens);
+    return batch_mean((x / (tau + eps)).square().pow(p / 2), tokens);
   }
   Over over_taps() const override { return Over::kMean; }
 };

@@ -46,6 +46,17 @@ TEST(Tweo, IsTheWorkedExample) {
   EXPECT_TRUE(std::isfinite(tweo->of(numbers({3e4}).to(at::kFloat), {}).item<double>()));
 }
 
+TEST(Tweo, TakesAnyPowerFrom2On) {
+  for (const double p : {2., 3., 8.}) {
+    const auto tweo = make(concat("{type: tweo, tau: 2, eps: 0, p: ", p, "}"));
+    const at::Tensor a = numbers({0, -3, 5, 0.5}), x = (a / 2).abs();
+    EXPECT_NEAR(tweo->of(a, {}).item<double>(), x.pow(p).mean().item<double>(), 1e-10);
+    EXPECT_LT(
+        testing::max_difference(gradient_of(*tweo, a), p / 2 * at::sign(a) * x.pow(p - 1) / 4),
+        1e-10);
+  }
+}
+
 TEST(ActivationNorm, IsTheMeanSquare) {
   const auto norm = make("{type: activation_norm, weight: 2}");
   EXPECT_EQ(norm->weight, 2);

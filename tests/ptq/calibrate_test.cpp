@@ -71,6 +71,15 @@ TEST_F(Calibrate, ReadsNoNumberOfADeviceBeforeItsEnd) {
   EXPECT_ANY_THROW(quantizer.fix());
 }
 
+TEST_F(Calibrate, NeitherPlacementQuantizesWhatTheActivationIsAppliedTo) {
+  for (const char* placement : {"reference", "full"}) {
+    ptq_.placement = placement;
+    const FakeQuantizer quantizer(ptq_, model_.config->traits());
+    EXPECT_FALSE(quantizer.wants("layers.0.ffn.pre_activation"));
+    EXPECT_TRUE(quantizer.wants("layers.0.ffn.intermediate"));
+  }
+}
+
 TEST_F(Calibrate, SaysWhichSampleCannotBeRead) {
   ptq_.calibration.shuffle = false;
   EXPECT_EQ(error_of([&] { calibrate(TinySource(9, 7)); }), "cannot read sample 7");
