@@ -10,5 +10,6 @@ namespace quench {
 std::shared_ptr<Penalty> make_activation_norm();
 std::shared_ptr<Penalty> make_tweo();
 std::shared_ptr<Penalty> make_kurtosis();
+std::shared_ptr<Penalty> make_density(double weight);  // no entry of penalties()
 
 }  // namespace quench

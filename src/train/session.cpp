@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/signals.h"
 #include "eval/precision.h"
+#include "penalties/penalties.h"
 #include "train/schedule.h"
 
 namespace quench {
@@ -24,13 +25,22 @@ double rate_of(const RunConfig& config, int64_t step) {
          schedule_factor(config.schedule, config.train.steps, step);
 }
 
+// Those of the config, and what the model's normalizer asks for.
+std::vector<std::shared_ptr<Penalty>> all_penalties(const RunConfig& config,
+                                                    const Pretrained& pretrained) {
+  std::vector<std::shared_ptr<Penalty>> all = config.train.penalties;
+  const double density = pretrained.attention.softmax->density_weight();
+  if (density > 0) all.push_back(make_density(density));
+  return all;
+}
+
 }  // namespace
 
 TrainingSession::TrainingSession(const RunConfig& config, Pretrained& pretrained, at::Device device)
     : config_(config),
       pretrained_(pretrained),
       device_(device),
-      penalties_(config.train.penalties) {
+      penalties_(all_penalties(config, pretrained)) {
   pretrained.model->parameters.to(device, at::kFloat);
   optimizer_ = config.optimizer->build(pretrained.model->parameters);
   if (config.train.ema_decay)

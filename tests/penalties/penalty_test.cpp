@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "config/yaml.h"
+#include "penalties/penalties.h"
 #include "tests/support/golden.h"
 
 namespace quench {
@@ -55,6 +56,16 @@ TEST(Tweo, TakesAnyPowerFrom2On) {
         testing::max_difference(gradient_of(*tweo, a), p / 2 * at::sign(a) * x.pow(p - 1) / 4),
         1e-10);
   }
+}
+
+// Padding does not count; two heads, of which one keeps half.
+TEST(Density, IsTheMeanShareOfTheQueriesOfText) {
+  const auto density = make_density(0.1);
+  EXPECT_TRUE(density->wants("layers.3.attention.density"));
+  const at::Tensor x = at::tensor({1.0, 0.8, 0.3, 0.5, 0.5, 0.9}, at::kDouble).view({1, 2, 3, 1});
+  EXPECT_DOUBLE_EQ(density->of(x, {}).item<double>(), 4.0 / 6);
+  const at::Tensor tokens = at::tensor({1, 1, 0}, at::kLong).to(at::kBool).unsqueeze(0);
+  EXPECT_DOUBLE_EQ(density->of(x, tokens).item<double>(), 2.8 / 4);
 }
 
 TEST(ActivationNorm, IsTheMeanSquare) {

@@ -118,6 +118,27 @@ TEST(Cures, PenaltiesSeeEveryLayerOfEveryModel) {
   }
 }
 
+// A weight on the share of keys that are kept draws the thresholds together.
+TEST(Threshold, ADensityWeightDropsMoreKeys) {
+  const auto thresholds = [](const char* weight) {
+    RunConfig config;
+    config.optimizer->learning_rate = 1e-2;
+    config.schedule.shape = "constant";
+    AttentionConfig attention;
+    config::read(config::parse(concat("{softmax: {type: threshold, density_weight: ", weight, "}}"),
+                               {"test", 1}),
+                 attention);
+    Pretrained model = tiny_bert(1, tiny_bert_config(), attention);
+    TrainingSession session(config, model, testing::device());
+    for (int step = 0; step < 10; ++step) session.step([] { return tiny_batch(3); });
+    for (const auto& [name, value] : weights_of(model))
+      if (name.ends_with(".threshold")) return value;
+    return at::Tensor();
+  };
+  const at::Tensor free = thresholds("0"), pressed = thresholds("5");
+  EXPECT_TRUE((pressed < free - 0.05).all().item<bool>()) << free << pressed;
+}
+
 std::vector<Case> cases() {
   std::vector<std::string> cures = {"{attention: {query_key_norm: rms}}",
                                     "{attention: {query_key_norm: layer}}",
