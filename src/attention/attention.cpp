@@ -118,6 +118,7 @@ at::Tensor Attention::composite(const at::Tensor& qkv, const AttentionMask& mask
   const at::Tensor scores = taps(scope_, "scores", capped(products, config_.scores_cap));
   MaskedScores masked = mask_scores(scores, mask, 0, query);
   masked.key = heads[1];
+  masked.cap = config_.scores_cap;
   masked.training = stream.training();
   const at::Tensor probs = taps(scope_, "probs", normalizer_(masked, taps));
   const at::Tensor context = at::matmul(dropout(probs, shape_.dropout, stream), heads[2]);

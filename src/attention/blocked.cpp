@@ -64,6 +64,7 @@ at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
   const at::Tensor scores = capped(at::matmul(query, k.transpose(-1, -2)), o.scores_cap);
   MaskedScores masked = mask_scores(scores, pass.mask, first_row, query);
   masked.key = k;
+  masked.cap = o.scores_cap;
   masked.training = o.training;
   const at::Tensor probs = o.normalizer(masked, Taps());
   const at::Tensor kept =

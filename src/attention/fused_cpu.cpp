@@ -66,12 +66,17 @@ struct Problem {
   // Of these n keys, those that one row can see.
   int64_t seen(int64_t row, int64_t n) const { return std::min(keys(row + 1), n); }
 
-  uint64_t row_key(int64_t head_index, int64_t row, uint32_t& first) const {
+  // Drops of the n probabilities of that row, or of what else lies in their place.
+  void drop(float* x, int64_t n, int64_t head_index, int64_t row) const {
+    if (!dropout.active) return;
     const int64_t head_of_step = site.first_sample * heads + head_index;
     const uint64_t element =
         static_cast<uint64_t>(head_of_step * length + row) * static_cast<uint64_t>(length);
-    first = static_cast<uint32_t>(element);
-    return dropout_block_key(site.key, element >> 32);
+    const uint64_t block = element >> 32;
+    const auto part =
+        static_cast<int64_t>(std::min(static_cast<uint64_t>(n), ((block + 1) << 32) - element));
+    drop_row(x, part, dropout, dropout_block_key(site.key, block), static_cast<uint32_t>(element));
+    if (part < n) drop_row(x + part, n - part, dropout, dropout_block_key(site.key, block + 1), 0);
   }
 
   // Hides the scores [n] of keys that the mask takes from that query; returns how many are left.
@@ -130,9 +135,7 @@ void Problem::forward(const float* qkv, float* context) const {
         scores(q, b, begin, rows, n, p.data(), h,
                [&](int64_t r, float* row, int64_t m, const ScoreRow& told) {
                  function->forward(row, m, told);
-                 uint32_t first;
-                 const uint64_t key = row_key(item, begin + r, first);
-                 if (dropout.active) drop_row(row, m, dropout, key, first);
+                 drop(row, m, item, begin + r);
                });
         gemm(false, false, rows, d, n, 1, p.data(), n, q + 2 * width, stride(), 0,
              context + (b * length + begin) * width + h * d, width);
@@ -160,11 +163,9 @@ void Problem::backward(const float* qkv, const float* grad_context, float* grad_
         scores(q, b, begin, rows, n, p.data(), h,
                [&](int64_t r, float* row, int64_t m, const ScoreRow& told) {
                  float* grad_row = grad.data() + r * n;
-                 uint32_t first;
-                 const uint64_t key = row_key(item, begin + r, first);
-                 if (dropout.active) drop_row(grad_row, m, dropout, key, first);
+                 drop(grad_row, m, item, begin + r);
                  function->backward(row, grad_row, m, told, parameter_grad);
-                 if (dropout.active) drop_row(row, m, dropout, key, first);
+                 drop(row, m, item, begin + r);
                  std::fill(grad_row + m, grad_row + n, 0.f);
                  if (told.seen == 0) halve_ties(b, begin + r, n, grad_row);
                });

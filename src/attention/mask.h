@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <memory>
+#include <optional>
 
 namespace quench {
 
@@ -25,8 +26,9 @@ struct MaskedScores {
   at::Tensor values;  // [B, H, R, N], the lowest finite value where a key may not be seen
   AttentionMask mask = {};
   int64_t first_row = 0;
-  at::Tensor query = {};  // [B, H, R, d], scaled
-  at::Tensor key = {};    // [B, H, N, d]
+  at::Tensor query = {};           // [B, H, R, d], scaled
+  at::Tensor key = {};             // [B, H, N, d]
+  std::optional<double> cap = {};  // of the scores before the mask
   bool training = false;
 
   // bool, broadcastable to `values`: the keys that a query may see; undefined: all.

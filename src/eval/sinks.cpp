@@ -40,11 +40,19 @@ at::Tensor SinkListener::seen(const at::Tensor& probs) const {
 }
 
 at::Tensor SinkListener::activation(const std::string& tap, const at::Tensor& probs) {
-  const at::Tensor p = probs.to(at::kDouble), seen = this->seen(probs);
+  // One sequence at a time: each tensor of probabilities is large.
+  const at::Tensor seen = this->seen(probs);
+  if (uniform_tap_.empty()) uniform_tap_ = tap;
+  for (int64_t b = 0; b < probs.size(0); ++b) add(tap, probs.narrow(0, b, 1), seen.narrow(0, b, 1));
+  return probs;
+}
+
+void SinkListener::add(const std::string& tap, const at::Tensor& probs, const at::Tensor& seen) {
+  const at::Tensor p = probs.to(at::kDouble);
   const at::Tensor keys = seen.sum(-1), counts = keys > 0;  // of queries, [B, 1, T]
   const at::Tensor queries = counts.sum(-1).clamp_min(1);   // [B, 1]
   const auto mean = [&](const at::Tensor& x) { return (x * counts).sum(-1) / queries; };
-  if (heads_.empty() || heads_.begin()->first == tap) {
+  if (tap == uniform_tap_) {
     const at::Tensor share = seen.select(-1, 0) / keys.clamp_min(1).to(at::kDouble);
     const at::Tensor sum = mean(share).sum();
     uniform_ = uniform_.defined() ? uniform_ + sum : sum;
@@ -57,11 +65,12 @@ at::Tensor SinkListener::activation(const std::string& tap, const at::Tensor& pr
   const Head now{mean(p.select(-1, 0)).sum(0), rate(alpha.select(-1, 0)),
                  rate((alpha * often).amax(-1))};
   Head& head = heads_[tap];
-  const auto add = [](at::Tensor& sum, const at::Tensor& x) { sum = sum.defined() ? sum + x : x; };
-  add(head.paid, now.paid);
-  add(head.sink, now.sink);
-  add(head.any_sink, now.any_sink);
-  return probs;
+  const auto raise = [](at::Tensor& sum, const at::Tensor& x) {
+    sum = sum.defined() ? sum + x : x;
+  };
+  raise(head.paid, now.paid);
+  raise(head.sink, now.sink);
+  raise(head.any_sink, now.any_sink);
 }
 
 Json SinkListener::report(int64_t layers) const {

@@ -45,12 +45,16 @@ class SinkListener : public TapListener {
   // [B, 1, T, N]: whether a query that counts may see a key.
   at::Tensor seen(const at::Tensor& probs) const;
 
+  // Of one sequence [1, H, T, N].
+  void add(const std::string& tap, const at::Tensor& probs, const at::Tensor& seen);
+
   bool causal_;
   bool looking_ = false;
   Batch batch_;
   int64_t sequences_ = 0;
   std::map<std::string, Head> heads_;  // by tap
   at::Tensor uniform_;                 // sum over sequences
+  std::string uniform_tap_;            // whose masks it is made of: all have the same
 };
 
 }  // namespace quench

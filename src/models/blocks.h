@@ -19,8 +19,8 @@ struct BlockCures {
   void add_to(Json& hugging_face) const;
 };
 
-// EmbProj of Park et al. 2025: a matrix [D, D] behind the token embedding, another in front of the
-// last layer, orthogonal at the start, so that no dimension of the residual stream is the
+// EmbProj of Park et al. 2025: a matrix [D, D] behind the token embedding, another before the
+// head, orthogonal at the start, so that no dimension of the residual stream is the
 // vocabulary's own.
 inline constexpr const char* kEmbeddingProjectionHelp =
     "a matrix behind the token embedding, and one before the head";

@@ -158,7 +158,12 @@ at::Tensor dropout_rows_composed(const at::Tensor& x, double p, const DropoutSit
   at::Tensor hash = (row_of_whole.unsqueeze(1) * place.columns + indices(row_size))
                         .add_(first_element(x, site, place));
   // The two halves of each element's key: one, but in tensors of more than 2^32 elements.
-  const int64_t last_block = hash.max().item<int64_t>() >> 32;
+  const int64_t last =
+      place.index.defined()
+          ? hash.max().item<int64_t>()
+          : first_element(x, site, place) + row_size - 1 +
+                (rows_in - 1 + (x.numel() / row_size / rows_in - 1) * place.rows) * place.columns;
+  const int64_t last_block = last >> 32;
   std::vector<int64_t> low, high;
   for (int64_t block = 0; block <= last_block; ++block) {
     const uint64_t block_key = dropout_block_key(site.key, static_cast<uint64_t>(block));

@@ -2,9 +2,12 @@
 
 #include <ATen/ATen.h>
 
+#include "base/error.h"
+
 namespace quench {
 
 NormKind norm_kind(const std::string& name) {
+  check(name == "layer" || name == "rms" || name == "rms_scalar", "no norm '", name, "'");
   return name == "layer" ? NormKind::kLayer : name == "rms" ? NormKind::kRms : NormKind::kRmsScalar;
 }
 

@@ -27,7 +27,6 @@ FakeQuantizer FakeQuantizer::with_activation_bits(int64_t bits) const {
 }
 
 bool FakeQuantizer::placed(const std::string& tap) const {
-  if (tap.ends_with("attention.density")) return false;  // a measure, nothing that flows on
   if (tap == "logits" || tap.starts_with("head."))
     return config_.quantize_head || config_.placement == "full";
   if (is_layer_output(tap)) return false;  // the layer's last tap already, under another name
@@ -62,6 +61,7 @@ FakeQuantizer::Site FakeQuantizer::site(const std::string& name, bool is_weight)
     if (o.symmetric) site.options.symmetric = *o.symmetric;
     if (o.estimator) site.options.estimator.type = *o.estimator;
   }
+  if (name.ends_with("attention.density")) site.enabled = false;  // a measure: nothing flows on
   if (site.options.estimator.type == "mse") site.options.estimator.percentile.reset();
   return site;
 }

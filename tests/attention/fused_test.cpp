@@ -63,7 +63,8 @@ void expect_the_composite_path(const AttentionConfig& config, const Problem& s) 
   const auto run = [&](bool composite, std::vector<at::Tensor>& gradients) {
     ScoresListener listener;
     const Taps taps(composite ? std::vector<TapListener*>{&listener} : std::vector<TapListener*>{});
-    DropoutStream stream(7, 3, /*first_sample=*/5);
+    // Of 70 tokens and 3 heads, element 2^32 of the step lies within a row of the first sample.
+    DropoutStream stream(7, 3, /*first_sample=*/292174);
     const at::Tensor input = x.clone().requires_grad_();
     const at::Tensor y = attention(input, mask, taps, stream);
     (y * weight).sum().backward();

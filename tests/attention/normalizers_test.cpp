@@ -147,17 +147,20 @@ TEST(Threshold, LearnsThroughASoftEdge) {
 
 // The product of the four highest of eight bits says which keys are kept, not what they get.
 TEST(Threshold, FindsItsEdgeFromFewBits) {
-  ThresholdCase latte(0.1, {{"low_precision", true}});
-  // Scales 1 / 127: q = 127 -> 112; k = 127, 95, 31, -127 -> 112, 80, 16, -128.
-  MaskedScores scores{row({10, 9.99, 9.98, 9.97})};
-  scores.query = at::tensor({4.0}, at::kDouble).view({1, 1, 1, 1});
+  ThresholdCase latte(0.9, {{"low_precision", true}});  // theta = 0.105
+  MaskedScores scores{row({1, 0.95, 0.88, 0.87})};
+  scores.query = at::tensor({1.0, 0.0}, at::kDouble).view({1, 1, 1, 2});
+  // In 127ths 127, 121, 112 and 110, of which remain 112, 112, 112 and 96, times the query's 112:
+  // 0.778 thrice and 0.667. Exact scores would keep two.
   scores.key =
-      at::tensor({127.0 / 127, 95.0 / 127, 31.0 / 127, -1.0}, at::kDouble).view({1, 1, 4, 1});
-  // Estimates: 4 * 112 / 127 * (112, 80, 16, -128) / 127 = 3.11, 2.22, 0.44, -3.56; theta = 2.30.
+      at::tensor({1.0, 1.0, 0.95, 1.0, 0.88, 1.0, 0.87, 1.0}, at::kDouble).view({1, 1, 4, 2});
   const at::Tensor y = latte.layer(scores, Taps()).detach();
-  const at::Tensor kept = at::softmax(row({10, 9.99}), -1);
-  EXPECT_LT(testing::max_difference(y.narrow(-1, 0, 2), kept), 1e-12) << y;
-  EXPECT_EQ(y.slice(-1, 2).abs().max().item<double>(), 0);
+  EXPECT_LT(testing::max_difference(y.narrow(-1, 0, 3), at::softmax(row({1, 0.95, 0.88}), -1)),
+            1e-12)
+      << y;
+  EXPECT_EQ(y.select(-1, 3).item<double>(), 0);
+  scores.cap = 0.01;  // all estimates become nearly the cap
+  EXPECT_GT(latte.layer(scores, Taps()).select(-1, 3).item<double>(), 0);
 }
 
 // Left, right and no padding; 5 keys, of which the third sample sees none.

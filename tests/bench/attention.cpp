@@ -87,7 +87,7 @@ class Layer {
 
   std::vector<std::string> paths() const {
     std::vector<std::string> paths{"composite", "blocked"};
-    if (fused_attention_takes(qkv_)) paths.emplace_back("fused");
+    if (fused_attention_takes(qkv_, *options_.normalizer.row)) paths.emplace_back("fused");
     return paths;
   }
 

@@ -244,7 +244,9 @@ class Server {
   explicit Server(const Options& o)
       : options_(o), config_(config_of(o)), device_(choose_device(o.device)) {
     const Batch batch = random_batch(o);
-    pretrained_ = build_model(config_, {nullptr, nullptr, o.model == "vit" ? 0 : o.length, 0});
+    OpenedData data;
+    data.max_seq_length = o.model == "vit" ? 0 : o.length;
+    pretrained_ = build_model(config_, data);
     session_ = std::make_unique<TrainingSession>(config_, pretrained_, device_);
     if (device_.is_cpu()) products_ = std::make_unique<Products>(o, batch);
     batch_ = batch.to(device_);

@@ -6,11 +6,12 @@
 // print its surrogate: this one is ours.
 //
 // With `low_precision` the edge is found, outside training, from estimated scores: query and key in
-// 8 bits (symmetric, of the whole tensor), of which the product takes the 4 highest.
+// 8 bits (symmetric, each vector with its own scale), of which the product takes the 4 highest.
 #include <ATen/ATen.h>
 
 #include <cmath>
 
+#include "attention/blocked.h"
 #include "attention/normalizers/normalizers.h"
 #include "attention/normalizers/softmax.h"
 
@@ -19,15 +20,16 @@ namespace {
 
 constexpr double kLow = -3e38;
 
-// The 4 highest of 8 bits, as numbers: floor(q / 16) * 16 * scale.
+// Vectors [..., d] in 8 bits, of which the 4 highest, as numbers: floor(q / 16) * 16 * scale.
 at::Tensor highest_bits(const at::Tensor& x) {
-  const at::Tensor scale = x.abs().amax().clamp_min(1e-30) / 127;
+  const at::Tensor scale = x.abs().amax(-1, /*keepdim=*/true).clamp_min(1e-30) / 127;
   return (x / scale).round().div(16, "floor") * (16 * scale);
 }
 
 at::Tensor estimated_scores(const MaskedScores& scores) {
-  return at::matmul(highest_bits(widened(scores.query)),
-                    highest_bits(widened(scores.key)).transpose(-1, -2));
+  const at::Tensor products = at::matmul(highest_bits(widened(scores.query)),
+                                         highest_bits(widened(scores.key)).transpose(-1, -2));
+  return capped(products, scores.cap);
 }
 
 class Threshold : public Normalizer {
