@@ -13,14 +13,11 @@ NormKind norm_kind(const std::string& name) {
 
 at::Tensor Norm::operator()(const at::Tensor& x, const Taps& taps) const {
   const at::Tensor gain = tapped(*weight, taps);
-  switch (options.kind) {
-    case NormKind::kLayer:
-      return at::layer_norm(x, weight->value.sizes(), gain, bias->value, options.eps);
-    case NormKind::kRms:
-      return at::rms_norm(x, weight->value.sizes(), gain, options.eps);
-    default:
-      return at::rms_norm(x, {x.size(-1)}, gain.expand({x.size(-1)}), options.eps);
-  }
+  if (options.kind == NormKind::kLayer)
+    return at::layer_norm(x, weight->value.sizes(), gain, bias->value, options.eps);
+  // Under autocast x may be narrower than the gain, which no kernel takes.
+  const at::Tensor wide = x.to(at::promote_types(x.scalar_type(), gain.scalar_type()));
+  return at::rms_norm(wide, {x.size(-1)}, gain.expand({x.size(-1)}), options.eps);
 }
 
 Norm add_norm(Parameters& parameters, const std::string& name, int64_t size,

@@ -45,6 +45,20 @@ TEST(Norm, ComputesWorkedExamples) {
   }
 }
 
+// As under autocast, with float32 gains.
+TEST(Norm, TakesHalfPrecisionBesideWideGains) {
+  for (const char* kind : {"layer", "rms", "rms_scalar"}) {
+    Parameters parameters;
+    const Norm norm = add_norm(parameters, "n", 4, {norm_kind(kind), 1e-5});
+    parameters.initialize(0);
+    const at::Tensor x = at::tensor({1.f, -2.f, 3.f, 0.5f}).to(at::kBFloat16);
+    // Half a step of bfloat16 at 2.
+    EXPECT_TRUE(
+        at::allclose(norm(x, Taps()).to(at::kFloat), norm(x.to(at::kFloat), Taps()), 0, 8e-3))
+        << kind;
+  }
+}
+
 TEST(Norm, HasABiasOnlyWhereItHasAMean) {
   for (const char* kind : {"layer", "rms", "rms_scalar"}) {
     Parameters parameters;
